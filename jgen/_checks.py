@@ -1,0 +1,47 @@
+"""Checks at public boundaries: what came, what is allowed, and the argument's name."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def at_least(name: str, value: float, low: float) -> None:
+    """Raises ValueError unless `value` >= `low`."""
+    if not value >= low:
+        raise ValueError(f"`{name}` must be at least {low}, got {value}.")
+
+
+def one_of(name: str, value: Any, allowed: Any) -> None:
+    """Raises ValueError unless `value` is among `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
+
+
+def rank(name: str, value: Any, ndim: int, axes: str) -> None:
+    """Raises ValueError unless `value` has `ndim` axes; `axes` says which."""
+    if np.ndim(value) != ndim:
+        raise ValueError(f"`{name}` must have {ndim} axes {axes}, got shape {np.shape(value)}.")
+
+
+def within(name: str, value: Any, low: float, high: float) -> None:
+    """Raises ValueError unless all of `value` lies in [low, high]; traced values, which have none yet, pass."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    array = np.asarray(value)
+    if array.size and not (array.min() >= low and array.max() <= high):
+        raise ValueError(f"`{name}` must lie in [{low}, {high}], got values in [{array.min()}, {array.max()}].")
+
+
+def integers(name: str, value: Any, levels: int) -> None:
+    """Raises ValueError unless all of `value` are whole numbers in 0..levels-1; traced values pass."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    within(name, value, 0, levels - 1)
+    array = np.asarray(value)
+    if not np.all(array == np.round(array)):
+        raise ValueError(f"`{name}` must be whole numbers in 0..{levels - 1}, got fractions such as {_fraction(array)}.")
+
+
+def _fraction(array: Any) -> float:
+    return float(array[array != np.round(array)].ravel()[0])

@@ -1,0 +1,1 @@
+"""Densities, mixtures and linear latent models."""

@@ -1,0 +1,1 @@
+"""Data sets as pure functions of (seed, step)."""

@@ -1,0 +1,24 @@
+"""Ways to learn, which are ways to build `Model.update`."""
+
+from jgen.learners.alternating import AlternatingState, Player, alternating
+from jgen.learners.average import AverageState, average
+from jgen.learners.contrastive import ContrastiveState, contrastive
+from jgen.learners.counting import CountingState, counting
+from jgen.learners.em import EMState, em
+from jgen.learners.gradient import GradientState, gradient
+
+__all__ = [
+    "AlternatingState",
+    "AverageState",
+    "ContrastiveState",
+    "CountingState",
+    "EMState",
+    "GradientState",
+    "Player",
+    "alternating",
+    "average",
+    "contrastive",
+    "counting",
+    "em",
+    "gradient",
+]

@@ -1,0 +1,81 @@
+"""Learning by stochastic gradients of one scalar loss."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import optax
+
+from jgen import random
+from jgen._types import Batch, Key, Metrics, Params, Scalar
+from jgen.model import Model
+
+
+class GradientState(NamedTuple):
+    """Parameters, what else the network keeps, and the optimizer's state.
+
+    Attributes:
+        params: what the gradient moves.
+        stats: every other Flax collection (batch statistics); {} where there is none.
+        opt_state: the state of the optax optimizer.
+    """
+
+    params: Params
+    stats: Params
+    opt_state: optax.OptState
+
+
+class Loss(Protocol):
+    """(key, params, stats, batch, *, train) -> (value, (stats, metrics))."""
+
+    def __call__(
+        self, key: Key, params: Params, stats: Params, batch: Batch, /, *, train: bool
+    ) -> tuple[Scalar, tuple[Params, Metrics]]: ...
+
+
+def gradient(
+    init: Callable[[Key, Batch], tuple[Params, Params]],
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    evaluate: Callable[[Key, GradientState, Batch], Metrics] | None = None,
+    sample: Callable[[Key, GradientState, int], Batch] | None = None,
+    log_prob: Callable[[GradientState, Batch], Any] | None = None,
+    log_bound: Callable[[Key, GradientState, Batch], Any] | None = None,
+    axis_name: str | None = None,
+) -> Model[GradientState]:
+    """The model that descends `loss` with `optimizer`.
+
+    Args:
+        init: (key, batch) -> (params, stats).
+        loss: (key, params, stats, batch, *, train) -> (value, (stats, metrics)); the value is a mean over examples.
+        optimizer: any optax optimizer.
+        evaluate: held-out metrics; by default those of `loss` with `train=False`.
+        axis_name: the mapped axis over which gradients, statistics and metrics are averaged, under `jax.pmap` or
+            `shard_map`. Under `jax.jit` with sharded batches leave it None.
+    """
+
+    def init_state(key: Key, batch: Batch) -> GradientState:
+        params, stats = init(key, batch)
+        return GradientState(params, stats, optimizer.init(params))
+
+    def update(key: Key, state: GradientState, batch: Batch) -> tuple[GradientState, Metrics]:
+        batch = random.with_index(batch, axis_name)
+
+        def objective(params: Params) -> tuple[Scalar, tuple[Params, Metrics]]:
+            return loss(key, params, state.stats, batch, train=True)
+
+        grads, (stats, metrics) = jax.grad(objective, has_aux=True)(state.params)
+        grads, stats, metrics = mean_over((grads, stats, metrics), axis_name)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        return GradientState(optax.apply_updates(state.params, updates), stats, opt_state), metrics
+
+    def measure(key: Key, state: GradientState, batch: Batch) -> Metrics:
+        return loss(key, state.params, state.stats, batch, train=False)[1][1]
+
+    return Model(init_state, update, evaluate or measure, sample, log_prob, log_bound)
+
+
+def mean_over(tree: Any, axis_name: str | None) -> Any:
+    """The mean of every leaf over the mapped axis `axis_name`; `tree` itself where that is None."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)

@@ -1,0 +1,1 @@
+"""Functions that two families or more use, each tested against SciPy or a closed form."""

@@ -1,0 +1,1 @@
+"""Numbers that compare a model with data."""
