@@ -1,0 +1,99 @@
+"""Pictures of runs: image grids, scatter plots, densities, learning curves."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+
+def tile(images: Any, columns: int = 8, pad: int = 1) -> np.ndarray:
+    """(n, h, w, c) images in [0, 1] as one image (rows·(h+pad), columns·(w+pad), c), row by row, on white."""
+    images = np.clip(np.asarray(images, np.float32), 0.0, 1.0)
+    num, height, width, channels = images.shape
+    rows = -(-num // columns)
+    sheet = np.ones((rows * (height + pad) + pad, columns * (width + pad) + pad, channels), np.float32)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (height + pad) + pad, (i % columns) * (width + pad) + pad
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def grid(path: pathlib.Path, images: Any, columns: int = 8, title: str = "") -> None:
+    """Writes (n, h, w, c) images in [0, 1], c = 1 or 3, as one sheet."""
+    sheet = tile(images, columns)
+    scale = max(1, round(480 / sheet.shape[1]))
+    figure, axis = plt.subplots(figsize=(sheet.shape[1] * scale / 100, sheet.shape[0] * scale / 100 + 0.3 * bool(title)))
+    _show(axis, sheet)
+    if title:
+        axis.set_title(title, fontsize=9)
+    _save(figure, path)
+
+
+def panels(path: pathlib.Path, named: Mapping[str, Any], columns: int = 8) -> None:
+    """Writes several sheets of images side by side, each under its name."""
+    figure, axes = plt.subplots(1, len(named), figsize=(4.2 * len(named), 4.5), squeeze=False)
+    for axis, (name, images) in zip(axes[0], named.items(), strict=True):
+        _show(axis, tile(images, columns))
+        axis.set_title(name, fontsize=10)
+    _save(figure, path)
+
+
+def scatter(path: pathlib.Path, named: Mapping[str, Any], labels: Any = None, limit: float | None = None) -> None:
+    """Writes one panel of (n, 2) points per name, coloured by `labels` (one array for all) where they are given."""
+    figure, axes = plt.subplots(1, len(named), figsize=(4.2 * len(named), 4.2), squeeze=False)
+    for axis, (name, points) in zip(axes[0], named.items(), strict=True):
+        points = np.asarray(points)
+        coloured = axis.scatter(points[:, 0], points[:, 1], s=4, c=labels, cmap="tab10" if labels is not None else None)
+        if labels is not None and axis is axes[0][-1]:
+            figure.colorbar(coloured, ax=axis)
+        axis.set_title(name, fontsize=10)
+        axis.set_aspect("equal")
+        if limit is not None:
+            axis.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    _save(figure, path)
+
+
+def heatmap(path: pathlib.Path, named: Mapping[str, Any], extent: tuple[float, float, float, float]) -> None:
+    """Writes one panel per name of values on a grid, [row = second coordinate, column = first], over `extent`."""
+    figure, axes = plt.subplots(1, len(named), figsize=(4.2 * len(named), 4.2), squeeze=False)
+    for axis, (name, values) in zip(axes[0], named.items(), strict=True):
+        axis.imshow(np.asarray(values), origin="lower", extent=extent, cmap="viridis", aspect="equal")
+        axis.set_title(name, fontsize=10)
+    _save(figure, path)
+
+
+def curves(path: pathlib.Path, named: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+    """Writes learning curves, {"split/metric": (steps, values)}: one panel per metric, one line per split."""
+    metrics = sorted({name.split("/")[-1] for name in named})
+    if not metrics:
+        return
+    columns = min(3, len(metrics))
+    rows = -(-len(metrics) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.0 * rows), squeeze=False)
+    for axis in axes.ravel()[len(metrics) :]:
+        axis.axis("off")
+    for axis, metric in zip(axes.ravel(), metrics, strict=False):
+        for name, (steps, values) in named.items():
+            if name.split("/")[-1] == metric:
+                axis.plot(steps, values, label=name.split("/")[0], linewidth=1, marker="." if len(steps) < 8 else None)
+        axis.set_title(metric, fontsize=10)
+        axis.set_xlabel("step", fontsize=8)
+        axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _show(axis: Any, sheet: np.ndarray) -> None:
+    axis.imshow(sheet[..., 0] if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.axis("off")
+
+
+def _save(figure: Any, path: pathlib.Path) -> None:
+    figure.tight_layout(pad=0.3)
+    # Without the Software entry two runs of one seed write the same bytes.
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    plt.close(figure)

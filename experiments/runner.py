@@ -1,0 +1,127 @@
+"""Runs one system: parse, train, measure, draw, summarize. Every experiment module ends in `main(SYSTEM)`."""
+
+import errno
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import rich.console
+import rich.table
+
+from experiments import options, pictures, workdir
+from experiments.progress import Progress
+from experiments.system import System
+from jgen import random
+from jgen.train import Experiment, Outcome, train
+
+
+def main(system: System, arguments: Sequence[str] | None = None) -> None:
+    """Runs `system` as the command line says; exits with 0 (done, or stopped by a signal), 1 (failed) or 2 (refused)."""
+    preset, run, config = options.parse(system, sys.argv[1:] if arguments is None else arguments)
+    directory = run.workdir or pathlib.Path("runs", *system.module.split("."), f"{preset}-seed{run.seed}")
+    try:
+        configure(run)
+        description = workdir.describe(system, preset, run.seed, config)
+        workdir.claim(directory, description)
+        if (summary := workdir.finished(directory)) is not None:
+            print(f"This run is finished and stays as it is: {directory}")
+            show(summary, directory)
+            return
+        experiment = system.build(config, run.seed)
+        execute(system, description, experiment, run, directory)
+    except ValueError as error:
+        options.refuse(str(error))
+    except FloatingPointError as error:
+        _fail(f"{error} Its last good checkpoint is {_last_checkpoint(directory)}.")
+    except KeyboardInterrupt:
+        _fail(f"Interrupted; the same command goes on from {_last_checkpoint(directory)}.")
+    except Exception as error:
+        if not _disk_full(error):
+            raise
+        _fail(f"The disk that holds {directory} is full. Its last good checkpoint is {_last_checkpoint(directory)}.")
+
+
+def execute(
+    system: System, description: dict[str, Any], experiment: Experiment, run: options.Run, directory: pathlib.Path
+) -> dict[str, Any] | None:
+    """Trains, measures and draws; the summary, or None where a signal stopped the run."""
+    first = jax.process_index() == 0
+    if run.shard_state:
+        experiment = _with_sharded_state(experiment)
+    with Progress(directory if first else None, tensorboard=run.tensorboard) as progress:
+        outcome = train(experiment, seed=run.seed, workdir=directory, observer=progress)
+    if not outcome.finished:
+        print(f"Stopped after step {outcome.step}; the same command goes on from there: {directory}")
+        return None
+    return _report(system, description, experiment, outcome, directory) if first else None
+
+
+def _report(
+    system: System, description: dict[str, Any], experiment: Experiment, outcome: Outcome, directory: pathlib.Path
+) -> dict[str, Any]:
+    seed = description["seed"]
+    measurements = experiment.measure(random.stream(seed, "measure"), outcome.state)
+    experiment.draw(random.stream(seed, "sample"), outcome.state, directory)
+    pictures.curves(directory / "curves.png", workdir.history(directory))
+    summary = workdir.summarize(directory, system, description, outcome, measurements)
+    show(summary, directory)
+    return summary
+
+
+def show(summary: dict[str, Any], directory: pathlib.Path) -> None:
+    """Prints the table of results and where the pictures are."""
+    table = rich.table.Table(title=f"{summary['system']} {summary['preset']}, seed {summary['seed']}")
+    for column in ("metric", "value", "unit", "kind", "split", "protocol", "reference"):
+        table.add_column(column, justify="right" if column == "value" else "left")
+    for name, row in summary["metrics"].items():
+        reference = (summary["reference"] or {}).get(name)
+        beside = "" if reference is None else f"{reference['value']} ({reference['source']})"
+        table.add_row(name, f"{row['value']:.4f}", row["unit"], row["kind"], row["split"], row["protocol"], beside)
+    console = rich.console.Console()
+    console.print(table)
+    speed = f"{summary['steps']} steps, {summary['steps_per_second']:.1f} steps/s, {summary['wall_seconds']:.0f} s"
+    console.print(f"{speed}, {summary['num_params']} parameters, {summary['device']}", highlight=False)
+    files = sorted(p.name for p in directory.iterdir() if p.suffix in (".png", ".txt", ".wav", ".gif"))
+    console.print(f"Pictures and samples in {directory}: {', '.join(files)}", highlight=False, soft_wrap=True)
+
+
+def configure(run: options.Run) -> None:
+    """Sets what JAX must know before its first computation: devices, other processes, the compilation cache."""
+    if run.device_count is not None:
+        if run.device_count < 1:
+            raise ValueError(f"`--device-count` must be at least 1, got {run.device_count}.")
+        jax.config.update("jax_num_cpu_devices", run.device_count)
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "jgen" / "jax"
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if run.distributed:
+        jax.distributed.initialize()
+
+
+def _with_sharded_state(experiment: Experiment) -> Experiment:
+    import dataclasses  # noqa: PLC0415
+
+    return dataclasses.replace(experiment, shard_state=True)
+
+
+def _last_checkpoint(directory: pathlib.Path) -> str:
+    steps = [int(path.name) for path in (directory / "checkpoints").glob("*") if path.name.isdigit()]
+    return f"of step {max(steps)}" if steps else "none"
+
+
+def _disk_full(error: BaseException) -> bool:
+    here: BaseException | None = error
+    while here is not None:
+        full = isinstance(here, OSError) and here.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if full or "No space left" in str(here):
+            return True
+        here = here.__cause__ or here.__context__
+    return False
+
+
+def _fail(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(1)
