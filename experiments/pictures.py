@@ -27,7 +27,9 @@ def grid(path: pathlib.Path, images: Any, columns: int = 8, title: str = "") -> 
     """Writes (n, h, w, c) images in [0, 1], c = 1 or 3, as one sheet."""
     sheet = tile(images, columns)
     scale = max(1, round(480 / sheet.shape[1]))
-    figure, axis = plt.subplots(figsize=(sheet.shape[1] * scale / 100, sheet.shape[0] * scale / 100 + 0.3 * bool(title)))
+    figure, axis = plt.subplots(
+        figsize=(sheet.shape[1] * scale / 100, sheet.shape[0] * scale / 100 + 0.3 * bool(title))
+    )
     _show(axis, sheet)
     if title:
         axis.set_title(title, fontsize=9)

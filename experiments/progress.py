@@ -85,7 +85,7 @@ class Progress(Observer):
 
 def _tensorboard(directory: pathlib.Path) -> Any:
     try:
-        import tensorboardX  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
+        import tensorboardX  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("`--tensorboard` needs the extra: pip install 'jgen[tensorboard]'.") from error
     return tensorboardX.SummaryWriter(str(directory / "tensorboard"))

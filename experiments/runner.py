@@ -1,5 +1,6 @@
 """Runs one system: parse, train, measure, draw, summarize. Every experiment module ends in `main(SYSTEM)`."""
 
+import dataclasses
 import errno
 import os
 import pathlib
@@ -19,7 +20,7 @@ from jgen.train import Experiment, Outcome, train
 
 
 def main(system: System, arguments: Sequence[str] | None = None) -> None:
-    """Runs `system` as the command line says; exits with 0 (done, or stopped by a signal), 1 (failed) or 2 (refused)."""
+    """Runs `system` as the command line says; exits with 0 (done, or stopped by a signal), 1 (failed), 2 (refused)."""
     preset, run, config = options.parse(system, sys.argv[1:] if arguments is None else arguments)
     directory = run.workdir or pathlib.Path("runs", *system.module.split("."), f"{preset}-seed{run.seed}")
     try:
@@ -50,7 +51,7 @@ def execute(
     """Trains, measures and draws; the summary, or None where a signal stopped the run."""
     first = jax.process_index() == 0
     if run.shard_state:
-        experiment = _with_sharded_state(experiment)
+        experiment = dataclasses.replace(experiment, shard_state=True)
     with Progress(directory if first else None, tensorboard=run.tensorboard) as progress:
         outcome = train(experiment, seed=run.seed, workdir=directory, observer=progress)
     if not outcome.finished:
@@ -99,12 +100,6 @@ def configure(run: options.Run) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if run.distributed:
         jax.distributed.initialize()
-
-
-def _with_sharded_state(experiment: Experiment) -> Experiment:
-    import dataclasses  # noqa: PLC0415
-
-    return dataclasses.replace(experiment, shard_state=True)
 
 
 def _last_checkpoint(directory: pathlib.Path) -> str:

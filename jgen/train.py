@@ -253,8 +253,10 @@ def _placement(shard_state: bool) -> tuple[Callable[[Any], Any], Callable[[Any],
         return {k: jax.make_array_from_process_local_data(split, np.asarray(v)[rows]) for k, v in batch.items()}
 
     def shardings(shape: Any) -> Any:
-        divides = lambda leaf: shard_state and leaf.ndim > 0 and leaf.shape[0] % num == 0 and leaf.shape[0] > 0
-        return jax.tree.map(lambda leaf: split if divides(leaf) else copy, shape)
+        def choose(leaf: Any) -> Any:
+            return split if shard_state and leaf.ndim and leaf.shape[0] and leaf.shape[0] % num == 0 else copy
+
+        return jax.tree.map(choose, shape)
 
     return place, shardings
 

@@ -64,7 +64,7 @@ def alternating(
         axis_name: as in `gradient`.
 
     Raises:
-        ValueError: no player, a player without steps, or (when traced) a batch that the number of parts does not divide.
+        ValueError: no player, a player without steps, or (when traced) a batch that k does not divide.
     """
     if not players:
         raise ValueError("`players` must name at least one player, got none.")

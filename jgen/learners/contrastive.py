@@ -18,7 +18,7 @@ class ContrastiveState(NamedTuple):
 
     Attributes:
         params: the parameters of the energy.
-        chains: positions of the fantasy particles, leading axis `num_chains`; kept by plain CD too (the last negatives).
+        chains: positions of the fantasy particles, leading axis `num_chains`; of plain CD, the last negatives.
         opt_state: the state of the optax optimizer.
     """
 
@@ -44,7 +44,7 @@ def contrastive(
 ) -> Model[ContrastiveState]:
     """The model that descends mean energy(data) − mean energy(chains), the chains held fixed.
 
-    Its gradient is that of the negative log-likelihood when the chains are exact draws: −∇ log p = E_data ∇E − E_model ∇E.
+    With exact draws for chains its gradient is that of the likelihood: −∇ log p = E_data ∇E − E_model ∇E.
 
     Args:
         init: (key, batch) -> (params, chains).

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jgen import random
@@ -77,5 +78,11 @@ def gradient(
 
 
 def mean_over(tree: Any, axis_name: str | None) -> Any:
-    """The mean of every leaf over the mapped axis `axis_name`; `tree` itself where that is None."""
-    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+    """Means of the leaves over the mapped axis `axis_name` (maxima of counters); `tree` itself where it is None."""
+    if axis_name is None:
+        return tree
+
+    def reduce(leaf: Any) -> Any:
+        return (jax.lax.pmean if jnp.issubdtype(leaf.dtype, jnp.inexact) else jax.lax.pmax)(leaf, axis_name)
+
+    return jax.tree.map(reduce, tree)

@@ -1,0 +1,203 @@
+"""L3: variational autoencoder.
+
+    python -m experiments.latent.vae                                     # 8×8 digits with 17 levels
+    python -m experiments.latent.vae binarized_mnist --data DIR          # the four .amat files, or tfds:binarized_mnist
+
+Paper: Kingma and Welling, "Auto-Encoding Variational Bayes", 2014.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import pictures
+from experiments.runner import main
+from experiments.system import System
+from jgen._types import Batch, Key
+from jgen.data import load, transforms
+from jgen.data.pipeline import Dataset, in_memory
+from jgen.latent import vae
+from jgen.math import likelihoods
+from jgen.metrics.measurement import Measurement
+from jgen.train import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The knobs worth turning."""
+
+    data: str = "digits"
+    """Any source of images; levels and size come from the data."""
+    likelihood: str = "categorical"
+    """categorical, discretized_logistic, bernoulli (grey images are binarized at half), or gaussian."""
+    latent_size: int = 8
+    hidden_size: int = 256
+    num_layers: int = 2
+    gated: bool = False
+    beta: float = 1.0
+    warm_up_steps: int = 0
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    num_steps: int = 20_000
+    eval_every: int = 1_000
+    patience: int = 5
+    """Evaluations on validation data without a better ELBO after which training stops."""
+    num_importance_samples: int = 500
+    """K of the reported importance-weighted bound."""
+
+
+PRESETS = {
+    "digits": Config(),
+    "smoke": Config(num_steps=2, eval_every=2, hidden_size=16, num_importance_samples=4),
+    "binarized_mnist": Config(
+        data="tfds:binarized_mnist",
+        likelihood="bernoulli",
+        latent_size=40,
+        hidden_size=300,
+        gated=True,
+        warm_up_steps=25_000,
+        learning_rate=5e-4,
+        batch_size=100,
+        num_steps=100_000,
+        eval_every=2_500,
+        patience=12,
+    ),
+}
+
+
+def build(config: Config, seed: int) -> Experiment:
+    """The experiment of `config`."""
+    dataset = load(config.data, seed=seed)
+    likelihood, transform, levels = _likelihood(config.likelihood, dataset)
+    networks = vae.dense(
+        dataset.shape,
+        likelihood,
+        config.latent_size,
+        hidden_sizes=(config.hidden_size,) * config.num_layers,
+        gated=config.gated,
+    )
+    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_steps, 0.01))
+    model = vae.model(networks, optimizer, beta=config.beta, warm_up_steps=config.warm_up_steps)
+    data = in_memory(dataset, config.batch_size, seed, transform=transform)
+    measure = functools.partial(_measure, config, networks, data, dataset)
+    draw = functools.partial(_draw, networks, model, data, levels)
+    return Experiment(
+        model,
+        data,
+        config.num_steps,
+        measure,
+        draw,
+        eval_every=config.eval_every,
+        select="negative_elbo",
+        patience=config.patience,
+    )
+
+
+def _likelihood(name: str, dataset: Dataset) -> tuple[likelihoods.Likelihood, Any, int]:
+    only = transforms.only("x")
+    if name == "gaussian":
+        levels = dataset.levels or 2
+        unit = transforms.scale(levels, 0.0, 1.0) if dataset.levels else transforms.only("x")
+        return likelihoods.Gaussian(), transforms.chain(only, unit), 2
+    if dataset.levels is None:
+        raise ValueError(f"`likelihood` must be gaussian for real data such as {dataset.name!r}, got {name!r}.")
+    if name == "bernoulli":
+        return likelihoods.Bernoulli(), transforms.chain(only, transforms.binarize(dataset.levels)), 2
+    kinds = {"categorical": likelihoods.Categorical, "discretized_logistic": likelihoods.DiscretizedLogistic}
+    if name not in kinds:
+        raise ValueError(f"`likelihood` must be one of {', '.join([*kinds, 'bernoulli', 'gaussian'])}, got {name!r}.")
+    return kinds[name](dataset.levels), only, dataset.levels
+
+
+def _measure(
+    config: Config, networks: vae.Networks, data: Any, dataset: Dataset, key: Key, state: Any
+) -> dict[str, Measurement]:
+    num = config.num_importance_samples
+
+    @jax.jit
+    def bounds(key: Key, batch: Batch) -> Any:
+        one, many = jax.random.split(key)
+        terms = vae.terms(one, state.params, state.stats, batch, networks=networks)
+        weighted = vae.iwae_bound(many, state.params, state.stats, batch, networks=networks, num_samples=num)
+        return terms, weighted
+
+    rows = []
+    for i, (batch, count) in enumerate(data.batches("test")):
+        rows.append(jax.tree.map(lambda leaf, n=count: np.asarray(leaf[:n]), bounds(jax.random.fold_in(key, i), batch)))
+    (elbo, rate, distortion), weighted = (np.concatenate(parts) for parts in zip(*[r[0] for r in rows], strict=True)), (
+        np.concatenate([r[1] for r in rows])
+    )
+    protocol = f"{dataset.name}, {config.likelihood}"
+    dims = int(np.prod(dataset.shape))
+    nats = functools.partial(Measurement, unit="nats", kind="bound", split="test")
+    found = {
+        "nll": nats(-float(weighted.mean()), protocol=f"{protocol}, {num} importance samples"),
+        "negative_elbo": nats(-float(elbo.mean()), protocol=f"{protocol}, one draw"),
+        "rate": Measurement(float(rate.mean()), "nats", "none", "test", protocol),
+        "distortion": Measurement(float(distortion.mean()), "nats", "none", "test", protocol),
+    }
+    if networks.likelihood.levels is not None:
+        bits = -float(weighted.mean()) / dims / np.log(2)
+        found["bits_per_dim"] = Measurement(bits, "bits/dim", "bound", "test", found["nll"].protocol)
+    return found
+
+
+def _draw(
+    networks: vae.Networks, model: Any, data: Any, levels: int, key: Key, state: Any, directory: pathlib.Path
+) -> None:
+    batch, num = next(data.batches("test"))
+    x = batch["x"][: min(num, 32)]
+    samples = jax.jit(model.sample, static_argnums=2)(key, state, 64)["x"]
+    unit = 1 / (levels - 1)
+    pictures.grid(directory / "samples.png", _image(samples) * unit)
+    again = vae.reconstruct(state.params, state.stats, x, networks=networks)
+    pictures.panels(directory / "reconstructions.png", {"test": _image(x) * unit, "again": _image(again) * unit})
+    steps = [vae.interpolate(state.params, state.stats, x[i], x[i + 8], 8, networks=networks) for i in range(8)]
+    pictures.grid(directory / "interpolations.png", _image(jnp.concatenate(steps)) * unit)
+    _draw_latents(networks, data, state, directory)
+
+
+def _draw_latents(networks: vae.Networks, data: Any, state: Any, directory: pathlib.Path) -> None:
+    """Posterior means of validation and test data, in the plane (by t-SNE where the latent space has more axes)."""
+    from sklearn.manifold import TSNE
+
+    encode = jax.jit(functools.partial(vae.encode, networks=networks))
+    means = []
+    for split in ("valid", "test"):
+        means += [np.asarray(encode(state.params, state.stats, b["x"]).mean)[:n] for b, n in data.batches(split)]
+    points = np.concatenate(means)[:1000]
+    plane = points if points.shape[1] == 2 else TSNE(random_state=0).fit_transform(points)
+    pictures.scatter(directory / "latents.png", {"posterior means": plane})
+
+
+def _image(x: Any) -> Any:
+    """(n, h, w, c) from (n, h, w, c), or from rows whose length is a square."""
+    if jnp.ndim(x) == 4:
+        return x
+    side = int(np.sqrt(x.shape[-1]))
+    return jnp.reshape(x, (len(x), side, -1, 1))
+
+
+SYSTEM = System(
+    id="L3",
+    module="latent.vae",
+    title="Variational autoencoder",
+    kind="bound",
+    config=Config,
+    presets=PRESETS,
+    build=build,
+    references={
+        "binarized_mnist": {
+            "nll": {"value": 88.7, "source": "IWAE v2, about", "protocol": "static binarization, 5,000 samples"}
+        }
+    },
+)
+
+if __name__ == "__main__":
+    main(SYSTEM)
