@@ -40,7 +40,9 @@ def integers(name: str, value: Any, levels: int) -> None:
     within(name, value, 0, levels - 1)
     array = np.asarray(value)
     if not np.all(array == np.round(array)):
-        raise ValueError(f"`{name}` must be whole numbers in 0..{levels - 1}, got fractions such as {_fraction(array)}.")
+        raise ValueError(
+            f"`{name}` must be whole numbers in 0..{levels - 1}, got fractions such as {_fraction(array)}."
+        )
 
 
 def _fraction(array: Any) -> float:

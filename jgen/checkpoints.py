@@ -48,7 +48,9 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         notes = {**notes, "sha256": digest(state)}
-        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)))
+        self._manager.save(
+            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
+        )
 
     def wait(self) -> None:
         """Returns when what was saved is on disk; raises what the writing raised."""

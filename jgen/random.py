@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jgen._types import Batch, Key
+from jgen._types import Batch, Key, Keys
 
 INDEX = "index"  # the reserved batch entry that tells a shard which examples it holds
 
@@ -26,12 +26,12 @@ def stream(seed: int, name: str) -> Key:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
-def example_keys(key: Key, num: int) -> Key:
+def example_keys(key: Key, num: int) -> Keys:
     """One key per example, (num,): fold_in(key, i) for i < num, so the first keys do not depend on `num`."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num))
 
 
-def batch_keys(key: Key, batch: Batch) -> Key:
+def batch_keys(key: Key, batch: Batch) -> Keys:
     """One key per example of `batch`, (batch,): by `batch["index"]` where it is given, else by position.
 
     A learner that runs on one shard of a batch (under `jax.pmap` or `shard_map`) adds the index, so that an example

@@ -8,7 +8,7 @@ import pathlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -103,7 +103,12 @@ class _Best(NamedTuple):
 
 
 def train(
-    experiment: Experiment, *, seed: int, workdir: pathlib.Path | None = None, observer: Observer | None = None
+    experiment: Experiment,
+    *,
+    seed: int,
+    workdir: pathlib.Path | None = None,
+    observer: Observer | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Outcome:
     """Runs `experiment` to its last step, going on from its last checkpoint if it has one.
 
@@ -114,6 +119,7 @@ def train(
         seed: the only source of randomness; step t draws from (seed, "train", t).
         workdir: checkpoints are kept in workdir/checkpoints; with None nothing is written.
         observer: hears of progress.
+        devices: where to run; all devices by default.
 
     Raises:
         FloatingPointError: a metric is not finite; the message has its name and the first step. Nothing is saved then.
@@ -121,7 +127,7 @@ def train(
     """
     observer = observer or Observer()
     model, data, key = experiment.model, experiment.data, random.stream(seed, "train")
-    place, split_state = _placement(experiment.shard_state)
+    place, split_state = _placement(devices or jax.devices(), experiment.shard_state)
     example = place(data.train(0))
     shape = jax.eval_shape(model.init, random.stream(seed, "init"), example)
     sharding = split_state(shape)
@@ -235,10 +241,10 @@ def _save(checkpoints: Any, step: int, state: Any, best: _Best, wall_seconds: fl
     checkpoints.save(step, {"state": state, "best": best.state}, notes)
 
 
-def _placement(shard_state: bool) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _placement(devices: Sequence[jax.Device], shard_state: bool) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """How batches and states lie on the devices: batches are split, states copied (or split, where that divides)."""
-    num = jax.device_count()
-    mesh = jax.make_mesh((num,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    num = len(devices)
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("data",))
     spec = jax.sharding.PartitionSpec
     split, copy = jax.sharding.NamedSharding(mesh, spec("data")), jax.sharding.NamedSharding(mesh, spec())
 

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from jgen import linen, random
 from jgen._checks import at_least
-from jgen._types import Batch, Key, Metrics, Params, Scalar
+from jgen._types import Batch, Key, Keys, Metrics, Params, Scalar
 from jgen.learners import GradientState, gradient
 from jgen.math.likelihoods import Likelihood
 from jgen.model import Model
@@ -92,7 +92,7 @@ def decode(params: Params, stats: Params, z: Float[Array, "batch latent"], *, ne
     return networks.likelihood.mean(_decode(params, stats, z, networks, train=False)[0])
 
 
-def reparameterize(keys: Key, posterior: Posterior) -> Float[Array, "batch latent"]:
+def reparameterize(keys: Keys, posterior: Posterior) -> Float[Array, "batch latent"]:
     """z = µ + σ·ε with one key per example."""
     noise = jax.vmap(lambda key, like: jax.random.normal(key, like.shape))(keys, posterior.mean)
     return posterior.mean + jnp.exp(posterior.log_std) * noise
@@ -211,8 +211,8 @@ def model(
     def loss(
         key: Key, params: Params, stats: Params, batch: Batch, *, train: bool
     ) -> tuple[Scalar, tuple[Params, Metrics]]:
-        values, stats = _terms(key, params, stats, batch, networks, train=train)
         warmth = jnp.minimum(1.0, stats[STEP] / warm_up_steps) if warm_up_steps else 1.0
+        values, stats = _terms(key, params, stats, batch, networks, train=train)
         objective = jnp.mean(values.distortion + beta * warmth * values.rate)
         metrics = {"loss": objective, **{name: jnp.mean(value) for name, value in values._asdict().items()}}
         return objective, (stats, metrics)
@@ -251,10 +251,7 @@ def _init(networks: Networks, key: Key, batch: Batch) -> tuple[Params, Params]:
     decoder, decoder_stats = linen.init(networks.decoder, decoder_key, z, train=False)
     params = {"encoder": encoder, "decoder": decoder, "offset": networks.likelihood.offset(x)}
     stats = {"encoder": encoder_stats, "decoder": decoder_stats, STEP: jnp.zeros((), jnp.int32)}
-    raw = _decode(params, stats, z, networks, train=False)[0]
-    if raw.shape != (*x.shape, networks.likelihood.num_parameters):
-        expected = (*x.shape, networks.likelihood.num_parameters)
-        raise ValueError(f"`decoder` must return shape {expected} for this batch and likelihood, got {raw.shape}.")
+    _decode(params, stats, z, networks, train=False)
     return params, stats
 
 
@@ -265,7 +262,7 @@ def _checked(batch: Batch, networks: Networks) -> Any:
 
 
 def _encode(params: Params, stats: Params, x: Any, networks: Networks, *, train: bool) -> tuple[Posterior, Params]:
-    module, features = networks.encoder, networks.likelihood.features(x)
+    module, features = networks.encoder, networks.likelihood.features(jnp.asarray(x))
     out, own = _apply(module, params["encoder"], stats["encoder"], features, train=train)
     if out.shape != (len(x), 2 * networks.latent_size):
         raise ValueError(f"`encoder` must return shape {(len(x), 2 * networks.latent_size)}, got {out.shape}.")
@@ -276,6 +273,9 @@ def _encode(params: Params, stats: Params, x: Any, networks: Networks, *, train:
 
 def _decode(params: Params, stats: Params, z: Any, networks: Networks, *, train: bool) -> tuple[Any, Params]:
     out, own = _apply(networks.decoder, params["decoder"], stats["decoder"], z, train=train)
+    expected = (len(z), *params["offset"].shape)
+    if out.shape != expected:
+        raise ValueError(f"`decoder` must return shape {expected} for this data and likelihood, got {out.shape}.")
     return out + params["offset"][None], own
 
 

@@ -1,7 +1,7 @@
 """Learning by several players in turn, each with its own loss and optimizer: GANs, wake-sleep."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ class AlternatingState(NamedTuple):
     opt_state: dict[str, Any]
 
 
+@runtime_checkable
 class PlayerLoss(Protocol):
     """(key, params, stats, batch, *, train) -> (value, (own stats, metrics)); params and stats are of all players."""
 

@@ -1,7 +1,7 @@
 """Learning by stochastic gradients of one scalar loss."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ class GradientState(NamedTuple):
     opt_state: optax.OptState
 
 
+@runtime_checkable
 class Loss(Protocol):
     """(key, params, stats, batch, *, train) -> (value, (stats, metrics))."""
 

@@ -5,16 +5,17 @@ nats. Means over pixels, which silently weight a KL term, do not exist here.
 """
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from jgen import _checks
-from jgen._types import Key
+from jgen._types import Keys
 
 
+@runtime_checkable
 class Likelihood(Protocol):
     """What a latent-variable model needs of p(x|raw)."""
 
@@ -48,7 +49,7 @@ class Likelihood(Protocol):
         """E[x|raw], (batch, *shape)."""
         ...
 
-    def sample(self, keys: Key, raw: Any) -> Any:
+    def sample(self, keys: Keys, raw: Any) -> Any:
         """One draw per example, with one key per example."""
         ...
 
@@ -82,7 +83,7 @@ class Bernoulli:
         """sigmoid(a)."""
         return jax.nn.sigmoid(raw[..., 0])
 
-    def sample(self, keys: Key, raw: Float[Array, "batch ... 1"]) -> Float[Array, "batch ..."]:
+    def sample(self, keys: Keys, raw: Float[Array, "batch ... 1"]) -> Float[Array, "batch ..."]:
         """Bits as float32."""
         return jax.vmap(jax.random.bernoulli)(keys, self.mean(raw)).astype(jnp.float32)
 
@@ -123,7 +124,7 @@ class Categorical:
         """Σ_k k·softmax(raw)_k, in levels."""
         return jax.nn.softmax(raw) @ jnp.arange(self.levels, dtype=raw.dtype)
 
-    def sample(self, keys: Key, raw: Float[Array, "batch ... levels"]) -> Num[Array, "batch ..."]:
+    def sample(self, keys: Keys, raw: Float[Array, "batch ... levels"]) -> Num[Array, "batch ..."]:
         """Levels as int32."""
         return jax.vmap(jax.random.categorical)(keys, raw)
 
@@ -171,7 +172,7 @@ class Gaussian:
         """µ."""
         return raw[..., 0]
 
-    def sample(self, keys: Key, raw: Float[Array, "batch ... parameters"]) -> Float[Array, "batch ..."]:
+    def sample(self, keys: Keys, raw: Float[Array, "batch ... parameters"]) -> Float[Array, "batch ..."]:
         """µ + σ·ε."""
         mean, std = self._moments(raw)
         noise = jax.vmap(lambda key, like: jax.random.normal(key, like.shape))(keys, mean)
@@ -226,7 +227,7 @@ class DiscretizedLogistic:
         """µ in levels, clipped to them (the median of the undiscretized law)."""
         return jnp.clip((self._parameters(raw)[0] + 1) * (self.levels - 1) / 2, 0, self.levels - 1)
 
-    def sample(self, keys: Key, raw: Float[Array, "batch ... 2"]) -> Num[Array, "batch ..."]:
+    def sample(self, keys: Keys, raw: Float[Array, "batch ... 2"]) -> Num[Array, "batch ..."]:
         """µ + s·logistic, rounded to the nearest level; int32."""
         mean, log_scale = self._parameters(raw)
         noise = jax.vmap(lambda key, like: jax.random.logistic(key, like.shape))(keys, mean)
