@@ -1,0 +1,251 @@
+"""MADE: one feed-forward net whose masked weights make every output a conditional of an autoregressive factorization.
+
+    log p_c(x) = Σ_d log p(x_d | x_j with rank_c(j) < rank_c(d)),      log p(x) = log (1/C) Σ_c p_c(x)
+
+Component c has its own order of the inputs *and* its own connectivity; all C share the weights, and training visits one
+at random in each step. Each component is normalized exactly, hence so is their mixture.
+Germain, Gregor, Murray, Larochelle: MADE: Masked Autoencoder for Distribution Estimation, 2015.
+
+Differs from the paper: output biases start at the data's log-odds; the components are drawn at random by the update's
+key instead of in a cycle; levels above 2 enter one-hot and leave as a softmax; the natural order is available.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Num
+
+from jgen import _checks, linen, random
+from jgen._types import Batch, Key, Metrics, Params, Scalar
+from jgen.learners import GradientState, gradient
+from jgen.model import Model
+from jgen.nets.masked import ORDERS, Degrees, MaskedDense, Tables, component, degree_mask, degrees, tables
+
+
+class MADE(nn.Module):
+    """Logits of every conditional, (batch, D, width), from one masked pass.
+
+    Attributes:
+        hidden_sizes: units per layer; none gives a fully visible sigmoid belief net.
+        levels: values of x; width is 1 for two levels (the logit of x = 1), else `levels`.
+        direct: adds masked weights from the inputs straight to the outputs.
+        activation: between the layers.
+    """
+
+    hidden_sizes: Sequence[int] = (500,)
+    levels: int = 2
+    direct: bool = True
+    activation: Any = nn.relu
+
+    @nn.compact
+    def __call__(self, x: Num[Array, "batch inputs"], degrees: Degrees) -> Float[Array, "batch inputs width"]:
+        """One component's logits."""
+        inputs = encode(x, self.levels)
+        width = inputs.shape[-1] // x.shape[-1]
+        ends = jnp.repeat(degrees.inputs, width)
+        h, before = inputs, ends
+        for i, (size, after) in enumerate(zip(self.hidden_sizes, degrees.hidden, strict=True)):
+            layer = MaskedDense(size, kernel_init=nn.initializers.he_normal(), name=f"hidden_{i}")
+            h, before = self.activation(layer(h, degree_mask(before, after))), after
+        small = nn.initializers.normal(0.01)
+        last = MaskedDense(ends.shape[0], kernel_init=small, name="output")
+        logits = last(h, degree_mask(before, ends, strict=True))
+        if self.direct and self.hidden_sizes:
+            straight = MaskedDense(ends.shape[0], use_bias=False, kernel_init=small, name="direct")
+            logits = logits + straight(inputs, degree_mask(ends, ends, strict=True))
+        return logits.reshape(*x.shape, width)
+
+
+def encode(x: Num[Array, "*batch inputs"], levels: int) -> Float[Array, "*batch features"]:
+    """Network inputs: x itself where it is binary, else one-hot, the levels of one input side by side."""
+    if levels == 2:
+        return x.astype(jnp.float32)
+    return jax.nn.one_hot(x.astype(jnp.int32), levels).reshape(*x.shape[:-1], -1)
+
+
+def conditional_log_prob(
+    logits: Float[Array, "*batch inputs width"], x: Num[Array, "*batch inputs"]
+) -> Float[Array, "*batch inputs"]:
+    """log p(x_d | earlier x) in nats: Bernoulli for width 1, −softplus(∓logit), else the softmax over the levels."""
+    if logits.shape[-1] == 1:
+        return -jax.nn.softplus(jnp.where(x > 0.5, -logits[..., 0], logits[..., 0]))
+    picked = jnp.take_along_axis(logits, x.astype(jnp.int32)[..., None], axis=-1)[..., 0]
+    return picked - jax.nn.logsumexp(logits, axis=-1)
+
+
+def component_log_prob(
+    module: MADE, params: Params, degrees: Degrees, x: Num[Array, "batch inputs"]
+) -> Float[Array, "masks batch inputs"]:
+    """log p_c(x_d | earlier x) of every component, in nats; one component at a time, so memory does not grow with C."""
+
+    def one(degrees: Degrees) -> Float[Array, "batch inputs"]:
+        return conditional_log_prob(linen.apply(module, params, {}, x, degrees), x)
+
+    return jax.lax.map(one, jax.tree.map(jnp.asarray, degrees))
+
+
+def log_prob(module: MADE, params: Params, degrees: Degrees, x: Num[Array, "batch inputs"]) -> Float[Array, "batch"]:
+    """log p(x) = log-mean-exp over the components, exact, in nats."""
+    each = jnp.sum(component_log_prob(module, params, degrees, x), axis=-1)
+    return jax.nn.logsumexp(each, axis=0) - jnp.log(each.shape[0])
+
+
+def sample(
+    module: MADE,
+    key: Key,
+    params: Params,
+    degrees: Degrees,
+    num: int,
+    *,
+    known: Num[Array, "num inputs"] | None = None,
+    mask: Any = None,
+) -> Float[Array, "num inputs"]:
+    """Exact draws at the cost of one forward pass each: in step r only the units of degree r, then one output.
+
+    Masks are not applied: what a unit must not see is still zero when it is computed. Example i draws its component
+    and one noise per input from (key, i).
+
+    Args:
+        known: completes these rows instead of drawing whole ones: a draw from p(missing | known).
+        mask: (D,) concrete booleans, True where an input is known; needed with `known`.
+
+    Raises:
+        ValueError: a known input comes after a missing one in the order of some component.
+    """
+    table, num_masks = tables(degrees), degrees.inputs.shape[0]
+    num_inputs = degrees.inputs.shape[1]
+    given = np.zeros(num_inputs, bool) if mask is None else np.asarray(mask, bool)
+    if known is None:
+        known = jnp.zeros((num, num_inputs))
+    _prefixes(given, table.position)
+    weights = jnp.zeros((num_masks, num))
+    if given.any() and num_masks > 1:
+        weights = jnp.sum(component_log_prob(module, params, degrees, known), axis=-1, where=given[None, None])
+
+    def one(key: Key, weights: Any, known: Any) -> Any:
+        component_key, noise_key = jax.random.split(key)
+        c = jax.random.categorical(component_key, weights)
+        steps = jax.tree.map(lambda rows: jnp.asarray(rows)[c], table)
+        return _draw(module, noise_key, params, steps, jnp.asarray(given), known)
+
+    return jax.vmap(one, in_axes=(0, 1, 0))(random.example_keys(key, num), weights, known)
+
+
+def _prefixes(given: Any, position: Any) -> None:
+    ordered = given[position]
+    if np.any(ordered[:, 1:] & ~ordered[:, :-1]):
+        raise ValueError(
+            "`mask` must mark a prefix of every component's order, got a known input after a missing one: "
+            "use one component in natural order, or an order-agnostic model (A8, A9), which takes any subset."
+        )
+
+
+def _draw(module: MADE, key: Key, params: Params, steps: Tables, given: Any, known: Any) -> Float[Array, "inputs"]:
+    """One example from one component, one input per step."""
+    width = 1 if module.levels == 2 else module.levels
+    num_inputs = given.shape[0]
+    draw = jax.random.logistic if width == 1 else jax.random.gumbel
+    noise = draw(key, (num_inputs, width))
+    layers = [params[f"hidden_{i}"] for i in range(len(steps.units))]
+    output, bias = params["output"]["kernel"].T, params["output"]["bias"]
+    direct = params["direct"]["kernel"].T if "direct" in params else None
+
+    def body(r: Any, carry: Any) -> Any:
+        x, inputs, hidden = carry
+        h, new = inputs, []
+        for layer, units, old in zip(layers, steps.units, hidden, strict=True):
+            value = module.activation(layer["kernel"].T.at[units[r]].get(mode="clip") @ h + layer["bias"][units[r]])
+            h = old.at[units[r]].set(value, mode="drop")
+            new.append(h)
+        d = steps.position[r]
+        ends = d * width + jnp.arange(width)
+        logits = output[ends] @ h + bias[ends] + (0.0 if direct is None else direct[ends] @ inputs)
+        drawn = (logits > noise[d])[0] if width == 1 else jnp.argmax(logits + noise[d])
+        value = jnp.where(given[d], known[d], drawn.astype(known.dtype))
+        inputs = inputs.at[ends].set(encode(value[None], module.levels))
+        return x.at[d].set(value), inputs, new
+
+    hidden = [jnp.zeros(layer["bias"].shape) for layer in layers]
+    start = (jnp.zeros(num_inputs, known.dtype), jnp.zeros(num_inputs * width), hidden)
+    return jax.lax.fori_loop(0, num_inputs, body, start)[0].astype(jnp.float32)
+
+
+def log_odds(x: Num[Array, "batch inputs"], levels: int) -> Float[Array, "features"]:
+    """Where output biases start: the smoothed log-odds log((n₁ + ½)/(n₀ + ½)), or log frequencies for more levels."""
+    if levels == 2:
+        ones = jnp.sum(x, axis=0)
+        return jnp.log(ones + 0.5) - jnp.log(x.shape[0] - ones + 0.5)
+    counts = jnp.sum(jax.nn.one_hot(x.astype(jnp.int32), levels), axis=0)
+    return (jnp.log(counts + 0.5) - jnp.log(x.shape[0] + 0.5 * levels)).reshape(-1)
+
+
+def model(
+    optimizer: optax.GradientTransformation,
+    *,
+    hidden_sizes: Sequence[int] = (500,),
+    levels: int = 2,
+    num_masks: int = 1,
+    order: str = "random",
+    direct: bool = True,
+    mask_seed: int = 0,
+    axis_name: str | None = None,
+) -> Model[GradientState]:
+    """MADE over batches {"x": (batch, D)} of whole numbers in 0..levels-1, trained by maximum likelihood.
+
+    Args:
+        optimizer: any optax optimizer.
+        hidden_sizes: units per hidden layer.
+        levels: the number of values of x.
+        num_masks: C, components (order and connectivity) in the mixture.
+        order: "random" draws each component's order, "natural" takes the inputs as they come.
+        direct: masked weights from the inputs straight to the outputs.
+        mask_seed: the seed of orders and connectivities.
+        axis_name: the mapped axis over which gradients and metrics are averaged.
+
+    Raises:
+        ValueError: `levels` is below 2, `num_masks` below 1, or `order` is unknown.
+    """
+    _checks.at_least("levels", levels, 2)
+    _checks.at_least("num_masks", num_masks, 1)
+    _checks.one_of("order", order, ORDERS)
+    module = MADE(tuple(hidden_sizes), levels, direct)
+    width = 1 if levels == 2 else levels
+
+    def wired(num_inputs: int) -> Degrees:
+        return degrees(mask_seed, num_inputs, hidden_sizes, num_masks=num_masks, order=order)
+
+    def examples(batch: Batch) -> Any:
+        _checks.rank("x", batch["x"], 2, "(batch, inputs)")
+        _checks.integers("x", batch["x"], levels)
+        return jnp.asarray(batch["x"])
+
+    def init(key: Key, batch: Batch) -> tuple[Params, Params]:
+        x = examples(batch)
+        params, stats = linen.init(module, key, x, component(wired(x.shape[1]), 0))
+        return {**params, "output": {**params["output"], "bias": log_odds(x, levels)}}, stats
+
+    def loss(key: Key, params: Params, stats: Params, batch: Batch, /, *, train: bool) -> Any:
+        x = examples(batch)
+        wiring = wired(x.shape[1])
+        if not train:
+            nll = -log_prob(module, params, wiring, x)
+            return jnp.mean(nll), (stats, {"nll": nll})
+        chosen = component(wiring, jax.random.randint(key, (), 0, num_masks))
+        logits = linen.apply(module, params, stats, x, chosen)
+        value: Scalar = -jnp.mean(jnp.sum(conditional_log_prob(logits, x), axis=-1))
+        return value, (stats, {"nll": value})
+
+    def draw(key: Key, state: GradientState, num: int) -> Metrics:
+        num_inputs = state.params["output"]["bias"].shape[0] // width
+        return {"x": sample(module, key, state.params, wired(num_inputs), num)}
+
+    def mass(state: GradientState, batch: Batch) -> Float[Array, "batch"]:
+        x = examples(batch)
+        return log_prob(module, state.params, wired(x.shape[1]), x)
+
+    return gradient(init, loss, optimizer, sample=draw, log_prob=mass, axis_name=axis_name)
