@@ -11,6 +11,10 @@ import numpy as np
 import optax
 
 from jgen import Model, Sampler
+from jgen.autoregressive import made, rnn
+from jgen.latent import vae
+from jgen.learners import average
+from jgen.math import likelihoods
 
 ADAM = optax.adam(1e-2)
 BATCH = 32
@@ -72,9 +76,19 @@ def real(*shape: int) -> Callable[[], dict[str, Any]]:
     return lambda: {"x": jax.random.normal(jax.random.key(0), (BATCH, *shape)) * 0.5 + 1.0}
 
 
+def levels(*shape: int, size: int) -> Callable[[], dict[str, Any]]:
+    """Uniform whole numbers in 0..size-1."""
+    return lambda: {"x": jax.random.randint(jax.random.key(0), (BATCH, *shape), 0, size)}
+
+
 def tokens(length: int, size: int) -> Callable[[], dict[str, Any]]:
     """Uniform tokens."""
     return lambda: {"tokens": jax.random.randint(jax.random.key(0), (BATCH, length), 0, size)}
+
+
+def stream(length: int, size: int) -> Callable[[], dict[str, Any]]:
+    """Uniform tokens that go on where the batch before ended, in half of the rows."""
+    return lambda: {**tokens(length, size)(), "previous": jnp.arange(BATCH) % 2 * size}
 
 
 def every(num_dims: int, levels: int = 2, name: str = "x", dtype: Any = jnp.float32) -> Callable[[], dict[str, Any]]:
@@ -83,8 +97,43 @@ def every(num_dims: int, levels: int = 2, name: str = "x", dtype: Any = jnp.floa
     return lambda: {name: jnp.asarray(rows, dtype)}
 
 
+def _vae(likelihood: Any, latent_size: int = 2, **keywords: Any) -> Model[Any]:
+    return vae.model(vae.dense((4,), likelihood, latent_size, hidden_sizes=(16,)), ADAM, **keywords)
+
+
+def _vae_exact(state: Any, batch: Any) -> Any:
+    """log ∫ p(x|z) p(z) dz over a one-dimensional z by the trapezoid rule."""
+    networks = vae.dense((4,), likelihoods.Bernoulli(), 1, hidden_sizes=(16,))
+    z, step = jnp.linspace(-8.0, 8.0, 2001, retstep=True)
+    mean = vae.decode(state.params, state.stats, z[:, None], networks=networks)
+    x = batch["x"][:, None]
+    log_joint = jnp.sum(x * jnp.log(mean)[None] + (1 - x) * jnp.log1p(-mean)[None], axis=-1)
+    return jax.nn.logsumexp(log_joint + jax.scipy.stats.norm.logpdf(z)[None], axis=1) + jnp.log(step)
+
+
 MODELS: list[ModelCase] = [
+    ModelCase("made", lambda: made.model(ADAM, hidden_sizes=(8, 6), num_masks=2), binary(4), every(4)),
+    ModelCase(
+        "made_categorical", lambda: made.model(ADAM, hidden_sizes=(8,), levels=3), levels(3, size=3), every(3, 3)
+    ),
+    ModelCase(
+        "rnn_lstm",
+        lambda: rnn.model(ADAM, 3, num_units=5, embedding_size=4, length=3, dropout_rate=0.2),
+        tokens(3, 3),
+        every(3, 3, "tokens", jnp.int32),
+    ),
+    ModelCase(
+        "rnn_gru_carried",
+        lambda: rnn.model(ADAM, 3, cell="gru", num_units=5, embedding_size=4, length=3, carried=True),
+        stream(3, 3),
+    ),
+    ModelCase("vae", lambda: _vae(likelihoods.Bernoulli(), 1), binary(4), exact=_vae_exact),
+    ModelCase(
+        "vae_iwae_bound", lambda: _vae(likelihoods.Bernoulli(), 1, num_bound_samples=8), binary(4), exact=_vae_exact
+    ),
+    ModelCase("vae_categorical", lambda: _vae(likelihoods.Categorical(5)), levels(4, size=5)),
+    ModelCase("vae_logistic", lambda: _vae(likelihoods.DiscretizedLogistic(5)), levels(4, size=5)),
+    ModelCase("vae_gaussian_averaged", lambda: average(_vae(likelihoods.Gaussian()), 0.9), real(4)),
 ]
 
-SAMPLERS: list[SamplerCase] = [
-]
+SAMPLERS: list[SamplerCase] = []

@@ -1,0 +1,282 @@
+"""Recurrent language models: the past enters through a state of fixed size, whatever its length.
+
+    log p(x) = Σ_t log p(x_t | x_<t),   p(· | x_<t) = softmax(V h_t + b),   h_t = cell(embedding of x_{t−1}, h_{t−1})
+
+x_0 is a START symbol. Strings may end with an EOS token: what follows it is padding and counts nothing.
+Windows of one long text are learned with the state carried from window to window, its gradient cut (truncated
+back-propagation through time).
+Graves: Generating Sequences With Recurrent Neural Networks, 2013. Karpathy: char-rnn, 2015.
+
+Differs from char-rnn: dropout masks are drawn once per example and window and shared over time (Gal and Ghahramani,
+2016); recurrent weights start orthogonal and output biases at the log-frequencies of the tokens.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from jgen import _checks, linen, random
+from jgen._types import Batch, Key, Metrics, Params
+from jgen.learners import GradientState, gradient
+from jgen.model import Model
+from jgen.nets import recurrent
+
+Carry = tuple[recurrent.State, ...]
+
+
+class RNN(nn.Module):
+    """Logits of the next token, (batch, time, vocabulary), and the state after the last.
+
+    Attributes:
+        vocabulary_size: V; input token V is START.
+        cell: "vanilla", "gru" or "lstm".
+        num_units: the size of each layer's state.
+        num_layers: recurrent layers, one above the other.
+        embedding_size: the size of a token's vector.
+    """
+
+    vocabulary_size: int
+    cell: str = "lstm"
+    num_units: int = 128
+    num_layers: int = 1
+    embedding_size: int = 64
+
+    @nn.compact
+    def __call__(
+        self, inputs: Int[Array, "batch time"], carry: Carry, masks: Any = None
+    ) -> tuple[Float[Array, "batch time vocabulary"], Carry]:
+        """`masks` multiplies the output of each layer, one (batch, num_units) array per layer; None for no dropout."""
+        start = nn.initializers.normal(1.0)
+        x = nn.Embed(self.vocabulary_size + 1, self.embedding_size, embedding_init=start, name="embedding")(inputs.T)
+        after = []
+        for i, state in enumerate(carry):
+            x, state = recurrent.Recurrent(self.cell, self.num_units, name=f"layer_{i}")(x, state)
+            x = x if masks is None else x * masks[i][None]
+            after.append(state)
+        # Written out: a Dense would add its bias by implicit broadcasting, here is the place of the log-frequencies.
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.num_units, self.vocabulary_size))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.vocabulary_size,))
+        return jnp.swapaxes(x @ kernel + bias[None, None], 0, 1), tuple(after)
+
+
+def zero_carry(module: RNN, batch_size: int) -> Carry:
+    """The state in which a text begins."""
+    return tuple(recurrent.zero_state(module.cell, batch_size, module.num_units) for _ in range(module.num_layers))
+
+
+def token_log_prob(
+    module: RNN,
+    params: Params,
+    tokens: Int[Array, "batch time"],
+    *,
+    previous: Int[Array, "batch"] | None = None,
+    carry: Carry | None = None,
+    masks: Any = None,
+) -> tuple[Float[Array, "batch time"], Carry]:
+    """log p(x_t | x_<t) of each token in nats, and the state after the last.
+
+    Args:
+        previous: the token before the first; START where it is absent or equals the vocabulary's size.
+        carry: the state before the first; zeros by default.
+    """
+    num = tokens.shape[0]
+    if previous is None:
+        previous = jnp.full((num,), module.vocabulary_size, tokens.dtype)
+    inputs = jnp.concatenate([previous[:, None].astype(tokens.dtype), tokens[:, :-1]], axis=1)
+    carry = zero_carry(module, num) if carry is None else carry
+    logits, carry = linen.apply(module, params, {}, inputs, carry, masks)
+    picked = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+    return picked - jax.nn.logsumexp(logits, axis=-1), carry
+
+
+def counted(tokens: Int[Array, "batch time"], eos: int | None) -> Float[Array, "batch time"]:
+    """1 up to and including the first EOS of each row, 0 after it; all ones where `eos` is None."""
+    if eos is None:
+        return jnp.ones(tokens.shape)
+    ended = jnp.cumsum(tokens == eos, axis=1) - (tokens == eos)
+    return (ended == 0).astype(jnp.float32)
+
+
+def stream_log_prob(
+    module: RNN, params: Params, tokens: Int[Array, "length"], *, window: int = 512
+) -> Float[Array, ""]:
+    """log p of one long text in nats, its state carried from the first token to the last.
+
+    Raises:
+        ValueError: `tokens` is empty, or `window` is less than 1.
+    """
+    _checks.at_least("window", window, 1)
+    _checks.at_least("len(tokens)", tokens.shape[0], 1)
+    window = min(window, tokens.shape[0])
+    num = tokens.shape[0] // window
+    first = jnp.full((1,), module.vocabulary_size, tokens.dtype)
+
+    def step(before: Any, tokens: Any) -> Any:
+        previous, carry = before
+        each, carry = token_log_prob(module, params, tokens[None], previous=previous, carry=carry)
+        return (tokens[-1:], carry), jnp.sum(each)
+
+    whole = tokens[: num * window].reshape(num, window)
+    last, sums = jax.lax.scan(step, (first, zero_carry(module, 1)), whole)
+    rest = tokens[num * window :]
+    return jnp.sum(sums) + (step(last, rest)[1] if rest.shape[0] else 0.0)
+
+
+def sample(
+    module: RNN,
+    key: Key,
+    params: Params,
+    num: int,
+    length: int,
+    *,
+    temperature: float = 1.0,
+    eos: int | None = None,
+    prompt: Int[Array, "prompt"] | None = None,
+) -> Int[Array, "num length"]:
+    """Draws token after token, the state being the cache. Example i draws from (key, i).
+
+    Args:
+        temperature: divides the logits; 0 takes the most probable token.
+        eos: a row repeats it once it was drawn.
+        prompt: tokens every text starts with; they are not returned.
+
+    Raises:
+        ValueError: `temperature` is negative or `length` less than 1.
+    """
+    _checks.at_least("temperature", temperature, 0.0)
+    _checks.at_least("length", length, 1)
+    first, carry = jnp.full((num,), module.vocabulary_size, jnp.int32), zero_carry(module, num)
+    if prompt is not None and prompt.shape[0]:
+        said = jnp.concatenate(
+            [first[:, None], jnp.broadcast_to(prompt[None, :-1], (num, prompt.shape[0] - 1))], axis=1
+        )
+        carry = linen.apply(module, params, {}, said, carry)[1]
+        first = jnp.full((num,), prompt[-1])
+    keys = random.example_keys(key, num)
+
+    def step(before: Any, t: Any) -> Any:
+        token, carry, ended = before
+        logits, carry = linen.apply(module, params, {}, token[:, None], carry)
+        logits = logits[:, 0]
+        if temperature > 0:
+            noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, t), logits.shape[1:]))(keys)
+            logits = logits / temperature + noise
+        token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        if eos is not None:
+            token = jnp.where(ended, eos, token)
+            ended = ended | (token == eos)
+        return (token, carry, ended), token
+
+    tokens = jax.lax.scan(step, (first, carry, jnp.zeros((num,), bool)), jnp.arange(length))[1]
+    return tokens.T
+
+
+def dropout_masks(key: Key, module: RNN, batch: Batch, rate: float) -> Any:
+    """One (batch, num_units) array per layer, 0 with probability `rate`, else 1/(1 − rate); None for rate 0."""
+    if rate == 0.0:
+        return None
+    keys = random.batch_keys(key, batch)
+    shape = (module.num_layers, module.num_units)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, shape))(keys)
+    return list(jnp.swapaxes(kept, 0, 1) / (1.0 - rate))
+
+
+def model(
+    optimizer: optax.GradientTransformation,
+    vocabulary_size: int,
+    *,
+    cell: str = "lstm",
+    num_units: int = 128,
+    num_layers: int = 1,
+    embedding_size: int = 64,
+    dropout_rate: float = 0.0,
+    length: int = 100,
+    eos: int | None = None,
+    carried: bool = False,
+    temperature: float = 1.0,
+    axis_name: str | None = None,
+) -> Model[GradientState]:
+    """A recurrent language model over batches {"tokens": (batch, time)}, trained by maximum likelihood.
+
+    With `carried`, row i of a batch goes on where row i of the batch before it ended: the batch has "previous",
+    (batch,), the token before each row, or `vocabulary_size` (START) where a stream begins and the state is zero. The
+    states live in `stats["carry"]`.
+
+    Args:
+        optimizer: any optax optimizer.
+        vocabulary_size: V; tokens are 0..V-1.
+        dropout_rate: of each layer's outputs.
+        length: how many tokens `sample` draws.
+        eos: the token that ends a string, if any does.
+        carried: batches are consecutive windows of streams.
+        temperature: of `sample`; the log-probabilities never have it.
+        axis_name: the mapped axis over which gradients and metrics are averaged.
+
+    Raises:
+        ValueError: `cell` is unknown, or a size, `dropout_rate`, `eos` or `temperature` is out of its range.
+    """
+    _checks.one_of("cell", cell, tuple(recurrent.CELLS))
+    for name, value in (("vocabulary_size", vocabulary_size), ("num_units", num_units), ("num_layers", num_layers)):
+        _checks.at_least(name, value, 1)
+    if not 0.0 <= dropout_rate < 1.0:
+        raise ValueError(f"`dropout_rate` must be in [0, 1), got {dropout_rate}.")
+    if eos is not None:
+        _checks.integers("eos", eos, vocabulary_size)
+    module = RNN(vocabulary_size, cell, num_units, num_layers, embedding_size)
+
+    def tokens_of(batch: Batch) -> Any:
+        _checks.rank("tokens", batch["tokens"], 2, "(batch, time)")
+        _checks.integers("tokens", batch["tokens"], vocabulary_size)
+        return jnp.asarray(batch["tokens"]).astype(jnp.int32)
+
+    def init(key: Key, batch: Batch) -> tuple[Params, Params]:
+        tokens = tokens_of(batch)
+        carry = zero_carry(module, tokens.shape[0])
+        params, _ = linen.init(module, key, tokens, carry)
+        counts = jnp.bincount(tokens.reshape(-1), length=vocabulary_size)
+        bias = jnp.log(counts + 0.5) - jnp.log(tokens.size + 0.5 * vocabulary_size)
+        return {**params, "bias": bias}, {"carry": carry} if carried else {}
+
+    def loss(key: Key, params: Params, stats: Params, batch: Batch, /, *, train: bool) -> Any:
+        tokens, before = tokens_of(batch), None
+        if carried and train:
+            fresh = batch["previous"] == vocabulary_size
+            before = jax.tree.map(lambda s: jnp.where(fresh[:, None], 0.0, _own(s, batch)), stats["carry"])
+        masks = dropout_masks(key, module, batch, dropout_rate) if train else None
+        each, carry = token_log_prob(module, params, tokens, previous=batch.get("previous"), carry=before, masks=masks)
+        weight = counted(tokens, eos)
+        nll, num = -jnp.sum(each * weight, axis=1), jnp.sum(weight, axis=1)
+        value = jnp.sum(nll) / jnp.sum(num)
+        if carried and train:
+            stats = {
+                "carry": jax.tree.map(
+                    lambda s, old: _whole(jax.lax.stop_gradient(s), old, batch), carry, stats["carry"]
+                )
+            }
+        return value, (stats, {"nats_per_token": value} if train else {"nll": nll, "nats_per_token": nll / num})
+
+    def draw(key: Key, state: GradientState, num: int) -> Metrics:
+        return {"tokens": sample(module, key, state.params, num, length, temperature=temperature, eos=eos)}
+
+    def mass(state: GradientState, batch: Batch) -> Float[Array, "batch"]:
+        tokens = tokens_of(batch)
+        each, _ = token_log_prob(module, state.params, tokens, previous=batch.get("previous"))
+        return jnp.sum(each * counted(tokens, eos), axis=1)
+
+    return gradient(init, loss, optimizer, sample=draw, log_prob=mass, axis_name=axis_name)
+
+
+def _own(carry: Any, batch: Batch) -> Any:
+    """The rows of the whole batch's state that belong to this shard."""
+    return carry[batch[random.INDEX]] if random.INDEX in batch else carry
+
+
+def _whole(carry: Any, old: Any, batch: Batch) -> Any:
+    """The whole batch's state: a shard writes its rows times the number of shards, for the learner takes the mean."""
+    if random.INDEX not in batch:
+        return carry
+    return jnp.zeros_like(old).at[batch[random.INDEX]].set(carry * (old.shape[0] / carry.shape[0]))
