@@ -1,26 +1,95 @@
-"""Data sets that come with the installed packages: real, small, and there without a network."""
+"""Data sets that come with the installed packages: real, small, and there without a network.
+
+Their splits are part of their protocol: a constant fixes them, and no user's seed moves them.
+"""
 
 import functools
 
 import numpy as np
 from sklearn import datasets
 
+from jgen._checks import one_of
 from jgen.data.pipeline import SPLITS, Dataset
 
-_SPLIT_SEED = 0  # the splits of embedded sets are part of their protocol, so no user's seed moves them
+TABLES = ("iris", "wine", "breast_cancer", "diabetes")
+_SPLIT_SEED = 0
 
 
 @functools.cache
 def digits() -> Dataset:
-    """1,797 handwritten digits, x uint8 (n, 8, 8, 1) in 0..16, label 0..9.
+    """1,797 handwritten digits, x uint8 (n, 8, 8, 1) in 0..16, label 0..9; 1,200 / 297 / 300 examples.
 
-    The splits of 1,200 / 297 / 300 come from one permutation that a constant fixes, whatever the seed of a run.
     Origin: UCI Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998), CC BY 4.0; scikit-learn ships its
     test part.
     """
     images, label = datasets.load_digits(return_X_y=True)
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(images))
-    arrays = {"x": images.astype(np.uint8).reshape(-1, 8, 8, 1)[order], "label": label.astype(np.int32)[order]}
-    bounds = (0, 1_200, 1_497, 1_797)
-    splits = {s: {k: v[bounds[i] : bounds[i + 1]] for k, v in arrays.items()} for i, s in enumerate(SPLITS)}
-    return Dataset("digits", splits, levels=17)
+    arrays = {"x": images.astype(np.uint8).reshape(-1, 8, 8, 1), "label": label.astype(np.int32)}
+    return Dataset("digits", _split(arrays, 1_200, 297), levels=17, label_names=tuple("0123456789"))
+
+
+def patches(size: int = 8) -> Dataset:
+    """Grey patches of two photographs, x uint8 (n, size, size, 1) in 0..255, label = which photograph.
+
+    Luma is 0.299 R + 0.587 G + 0.114 B, rounded. The patches tile the photographs without overlap (8,480 for size 8)
+    and are split 80 / 10 / 10 %, so a test patch has neighbours in train.
+    Origin: china.jpg by danielbuechele and flower.jpg by vultilion (Flickr), both CC BY 2.0, 427 × 640 pixels, as
+    scikit-learn ships them.
+
+    Raises:
+        ValueError: `size` is not in 2..128.
+    """
+    return _tiles("patches", size, grey=True)
+
+
+def photos(size: int = 32) -> Dataset:
+    """The same photographs in colour: x uint8 (n, size, size, 3), 520 tiles for size 32; else as `patches`."""
+    return _tiles("photos", size, grey=False)
+
+
+@functools.cache
+def _tiles(name: str, size: int, *, grey: bool) -> Dataset:
+    if not 2 <= size <= 128:
+        raise ValueError(f"`size` of {name} must be in 2..128, got {size}.")
+    x, label = [], []
+    for i, image in enumerate(datasets.load_sample_images().images):
+        pixels = np.asarray(image, np.float64) @ np.array([[0.299], [0.587], [0.114]]) if grey else image
+        rows, columns = pixels.shape[0] // size, pixels.shape[1] // size
+        cut = np.round(pixels[: rows * size, : columns * size]).astype(np.uint8)
+        tiles = cut.reshape(rows, size, columns, size, -1).swapaxes(1, 2).reshape(rows * columns, size, size, -1)
+        x.append(tiles)
+        label.append(np.full(len(tiles), i, np.int32))
+    arrays = {"x": np.concatenate(x), "label": np.concatenate(label)}
+    num = len(arrays["x"])
+    splits = _split(arrays, num - 2 * (num // 10), num // 10)
+    return Dataset(f"{name}:{size}", splits, levels=256, label_names=("china", "flower"))
+
+
+@functools.cache
+def table(name: str) -> Dataset:
+    """A small table: x float32 (n, d), not standardized; 80 / 10 / 10 %.
+
+    | name | n, d | beside x | origin |
+    |---|---|---|---|
+    | iris | 150, 4 | label, 3 species | Fisher 1936; UCI, CC BY 4.0 |
+    | wine | 178, 13 | label, 3 cultivars | Aeberhard & Forina 1991; UCI, CC BY 4.0 |
+    | breast_cancer | 569, 30 | label, malignant or benign | Wolberg et al. 1995; UCI, CC BY 4.0 |
+    | diabetes | 442, 10 | target, float32: progression after a year | Efron et al. 2004; no stated licence |
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    one_of("table", name, TABLES)
+    raw = getattr(datasets, f"load_{name}")()
+    arrays, names = {"x": raw.data.astype(np.float32)}, None
+    if name == "diabetes":
+        arrays["target"] = raw.target.astype(np.float32)
+    else:
+        arrays["label"], names = raw.target.astype(np.int32), tuple(str(c) for c in raw.target_names)
+    num = len(raw.data)
+    return Dataset(f"table:{name}", _split(arrays, num - 2 * (num // 10), num // 10), label_names=names)
+
+
+def _split(arrays: dict[str, np.ndarray], num_train: int, num_valid: int) -> dict[str, dict[str, np.ndarray]]:
+    order = np.random.default_rng(_SPLIT_SEED).permutation(len(arrays["x"]))
+    bounds = (0, num_train, num_train + num_valid, len(order))
+    return {s: {k: v[order[bounds[i] : bounds[i + 1]]] for k, v in arrays.items()} for i, s in enumerate(SPLITS)}

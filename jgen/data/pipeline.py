@@ -12,7 +12,7 @@ import numpy as np
 from jgen import random
 from jgen._types import Batch, Key
 
-SPLITS = ("train", "valid", "test")
+SPLITS: tuple[str, ...] = ("train", "valid", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Dataset:
         levels: x are whole numbers in 0..levels-1 (2 for binary data); None where x is real.
         vocabulary: what each token stands for, for text.
         synthetic: drawn from a formula, not measured in the world.
+        label_names: what each label stands for, where they have names.
+        sample_rate: values per second, for sound.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Dataset:
     levels: int | None = None
     vocabulary: tuple[str, ...] | None = None
     synthetic: bool = False
+    label_names: tuple[str, ...] | None = None
+    sample_rate: int | None = None
 
     def __post_init__(self) -> None:
         for split in SPLITS:
@@ -95,11 +99,12 @@ def in_memory(
         eval_batch_size: examples in a batch of `batches`; by default `batch_size`.
 
     Raises:
-        ValueError: `batch_size` is not positive, or exceeds the training split.
+        ValueError: a batch size is not positive, or exceeds the training split.
     """
     num_train = dataset.size("train")
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+    for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+        if size is not None and size < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {size}.")
     if num_train < batch_size:
         raise ValueError(f"`batch_size` must be at most the {num_train} training examples, got {batch_size}.")
     key, steps_per_epoch = random.stream(seed, "data"), num_train // batch_size
