@@ -127,14 +127,17 @@ def train(
     """
     observer = observer or Observer()
     model, data, key = experiment.model, experiment.data, random.stream(seed, "train")
-    place, split_state = _placement(devices or jax.devices(), experiment.shard_state)
+    place, split_state, copy = _placement(devices or jax.devices(), experiment.shard_state)
     example = place(data.train(0))
     shape = jax.eval_shape(model.init, random.stream(seed, "init"), example)
     sharding = split_state(shape)
     state = jax.jit(model.init, out_shardings=sharding)(random.stream(seed, "init"), example)
     log = _empty_log(model, state, example)
-    update = jax.jit(functools.partial(_update, model, experiment.log_every), donate_argnums=(1, 2))
-    evaluate = functools.partial(_evaluate, jax.jit(model.evaluate), random.stream(seed, "eval"), data, place)
+    step_function = functools.partial(_update, model, experiment.log_every)
+    update = jax.jit(step_function, donate_argnums=(1, 2), out_shardings=(sharding, copy))
+    evaluate = functools.partial(
+        _evaluate, jax.jit(model.evaluate, out_shardings=copy), random.stream(seed, "eval"), data, place
+    )
     begun, earlier, first_step_seconds, evaluating = time.perf_counter(), 0.0, 0.0, 0.0
 
     with _checkpoints(workdir, observer) as checkpoints, _stop_signals() as stopping:
@@ -241,7 +244,9 @@ def _save(checkpoints: Any, step: int, state: Any, best: _Best, wall_seconds: fl
     checkpoints.save(step, {"state": state, "best": best.state}, notes)
 
 
-def _placement(devices: Sequence[jax.Device], shard_state: bool) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _placement(
+    devices: Sequence[jax.Device], shard_state: bool
+) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Any]:
     """How batches and states lie on the devices: batches are split, states copied (or split, where that divides)."""
     num = len(devices)
     mesh = jax.sharding.Mesh(np.asarray(devices), ("data",))
@@ -264,7 +269,7 @@ def _placement(devices: Sequence[jax.Device], shard_state: bool) -> tuple[Callab
 
         return jax.tree.map(choose, shape)
 
-    return place, shardings
+    return place, shardings, copy
 
 
 def _checkpoints(workdir: pathlib.Path | None, observer: Observer) -> Any:

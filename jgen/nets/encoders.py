@@ -27,7 +27,8 @@ class Encoder(nn.Module):
     def __call__(self, x: Any, *, train: bool = False) -> Any:
         """(batch, *shape) -> (batch, 2·latent_size)."""
         x = jnp.reshape(x, (len(x), -1))
-        return nn.Dense(2 * self.latent_size)(_hidden(x, self.hidden_sizes, self.activation, self.gated))
+        hidden = _hidden(x, self.hidden_sizes, self.activation, self.gated)
+        return nn.Dense(2 * self.latent_size)(hidden)
 
 
 class Decoder(nn.Module):
@@ -51,7 +52,8 @@ class Decoder(nn.Module):
     def __call__(self, z: Any, *, train: bool = False) -> Any:
         """(batch, latent_size) -> (batch, *shape, num_parameters)."""
         sizes = (*self.shape, self.num_parameters)
-        out = nn.Dense(int(np.prod(sizes)))(_hidden(z, self.hidden_sizes, self.activation, self.gated))
+        hidden = _hidden(z, self.hidden_sizes, self.activation, self.gated)
+        out = nn.Dense(int(np.prod(sizes)))(hidden)
         return jnp.reshape(out, (len(z), *sizes))
 
 
