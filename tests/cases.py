@@ -12,9 +12,13 @@ import optax
 
 from jgen import Model, Sampler
 from jgen.autoregressive import made, rnn
+from jgen.diffusion import ddpm, schedules
+from jgen.diffusion.denoiser import Denoiser
 from jgen.latent import vae
 from jgen.learners import average
 from jgen.math import likelihoods
+from jgen.nets.time_mlp import TimeMLP
+from jgen.nets.unet import UNet
 
 ADAM = optax.adam(1e-2)
 BATCH = 32
@@ -126,6 +130,20 @@ MODELS: list[ModelCase] = [
         "rnn_gru_carried",
         lambda: rnn.model(ADAM, 3, cell="gru", num_units=5, embedding_size=4, length=3, carried=True),
         stream(3, 3),
+    ),
+    ModelCase(
+        "ddpm_averaged",
+        lambda: average(
+            ddpm.model(Denoiser(TimeMLP(16, 1), schedules.linear(20), variance="forward"), (2,), ADAM), 0.9
+        ),
+        real(2),
+    ),
+    ModelCase(
+        "ddpm_unet_learned_variance",
+        lambda: ddpm.model(
+            Denoiser(UNet((4, 8), outputs_per_input=2), schedules.cosine(8), 5, variance="learned"), (4, 4, 1), ADAM
+        ),
+        lambda: {"x": levels(4, 4, 1, size=5)()["x"].astype(jnp.uint8)},
     ),
     ModelCase("vae", lambda: _vae(likelihoods.Bernoulli(), 1), binary(4), exact=_vae_exact),
     ModelCase(

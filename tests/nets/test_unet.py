@@ -59,7 +59,7 @@ def test_every_parameter_of_the_unet_has_a_gradient(unet: tuple) -> None:
 
 
 def test_dropout_of_the_unet_acts_in_training_only(unet: tuple) -> None:
-    module, params, apply, inputs = unet
+    _, params, apply, inputs = unet
     params = jax.tree.map(lambda p: p + 0.05, params)
     moved = apply(params, *inputs, key=jax.random.key(2), train=True)
     assert not np.allclose(moved, apply(params, *inputs), atol=1e-3)
