@@ -8,6 +8,8 @@ scores every character of the test split, takes the contiguous stream instead:
     tokens = corpus.stream("test")            # int32 (n,)
     dataset = corpus.windows(100)             # what load(..., length=100) gives
     text.decode(tokens[:80], corpus.vocabulary)
+
+`streams.streams` makes batches of corpus.streams whose rows go on where they ended.
 """
 
 import dataclasses
@@ -56,7 +58,7 @@ class Corpus:
             ValueError: `length` < 1, or a split is shorter than one window.
         """
         at_least("length", length, 1)
-        for split, stream in self.streams.items():
+        for split, stream in sorted(self.streams.items(), key=lambda item: len(item[1])):
             if len(stream) < length:
                 raise ValueError(
                     f"`length` must be at most the {len(stream)} tokens in {split} of {self.name!r}, got {length}."

@@ -95,7 +95,7 @@ def _open(name: str, folder: pathlib.Path) -> _Set:
     try:
         builder = tfds.builder_from_directory(folder)
         sources: Any = builder.as_data_source()
-    except (NotImplementedError, AttributeError, OSError) as error:
+    except Exception as error:  # whatever the library meets in broken or foreign files
         raise wrong(folder, f"a set in array_record files ({_how(name)})", f"{error}") from error
     splits = {_SPLIT_NAMES[split]: source for split, source in sources.items() if split in _SPLIT_NAMES}
     if "train" not in splits:
@@ -139,16 +139,21 @@ def _how(name: str) -> str:
     )
 
 
-def _examples(source: Any) -> Iterator[dict[str, Any]]:
+def _examples(found: _Set, source: Any) -> Iterator[dict[str, Any]]:
     for first in range(0, len(source), _CHUNK):
-        yield from source.__getitems__(list(range(first, min(first + _CHUNK, len(source)))))
+        last = min(first + _CHUNK, len(source))
+        try:
+            examples = source.__getitems__(list(range(first, last)))
+        except Exception as error:
+            raise wrong(found.folder, f"readable examples {first} to {last - 1}", f"{error}") from error
+        yield from examples
 
 
 def _images(found: _Set, source: Any) -> dict[str, np.ndarray]:
     """x (n, h, w, c) of one split, filled in chunk by chunk."""
     x: np.ndarray | None = None
     labels = np.zeros(len(source), np.int32)
-    for i, example in enumerate(_examples(source)):
+    for i, example in enumerate(_examples(found, source)):
         image = np.asarray(example[found.key])
         if x is None:
             bounded(found.folder, len(source) * image.nbytes)
@@ -164,7 +169,9 @@ def _images(found: _Set, source: Any) -> dict[str, np.ndarray]:
 
 def _sound(found: _Set, seed: int, holdout: tuple[float, float] | None, length: int) -> Dataset:
     """Recordings are split first and cut then."""
-    recordings = {split: [_recording(found, e) for e in _examples(source)] for split, source in found.splits.items()}
+    recordings = {
+        split: [_recording(found, e) for e in _examples(found, source)] for split, source in found.splits.items()
+    }
     numbers = {
         split: {"row": np.arange(len(rows)), "from": np.full(len(rows), split)} for split, rows in recordings.items()
     }
@@ -193,5 +200,5 @@ def _text(found: _Set, unit: str, holdout: tuple[float, float] | None) -> text.C
     def decode(value: str | bytes) -> str:
         return value if isinstance(value, str) else value.decode("utf-8", "replace")
 
-    parts = {s: "\n".join(decode(e[found.key]) for e in _examples(source)) for s, source in found.splits.items()}
+    parts = {s: "\n".join(decode(e[found.key]) for e in _examples(found, source)) for s, source in found.splits.items()}
     return text.from_parts(found.name, parts, unit=unit, holdout=holdout)

@@ -117,12 +117,23 @@ def standardize(mean: ArrayLike, std: ArrayLike) -> Transform:
 
 
 def uniform_noise(low: float = 0.0, high: float = 1.0) -> Transform:
-    """x -> x + u with u uniform on [low, high): dequantization outside a model."""
+    """x -> x + u with u uniform on [low, high): dequantization outside a model.
+
+    Raises:
+        ValueError: `low` is not below `high`.
+    """
+    if not low < high:
+        raise ValueError(f"`low` must be below `high`, got {low} and {high}.")
     return _noise(lambda key, shape: jax.random.uniform(key, shape, minval=low, maxval=high))
 
 
 def gaussian_noise(std: float) -> Transform:
-    """x -> x + std n with n standard normal: augmentation, or a dequantization of its own."""
+    """x -> x + std n with n standard normal.
+
+    Raises:
+        ValueError: `std` < 0.
+    """
+    at_least("std", std, 0)
     return _noise(lambda key, shape: std * jax.random.normal(key, shape))
 
 
