@@ -26,7 +26,7 @@ from jgen.diffusion import process, samplers
 from jgen.diffusion.denoiser import Denoiser, denoise, respace
 from jgen.diffusion.process import Data, Gaussian, Steps
 from jgen.diffusion.samplers import DiffusionState, Estimate
-from jgen.learners.gradient import GradientState, gradient
+from jgen.learners.gradient import GradientState, Loss, gradient
 from jgen.model import Model
 from jgen.sampler import Sampler
 
@@ -204,23 +204,34 @@ def model(
         raise ValueError('`objective` must be "simple" or "bound" where the variance is fixed, got "hybrid".')
     learn = functools.partial(loss, denoiser=denoiser, objective=objective, stratified=stratified)
 
-    def init(key: Key, batch: Batch) -> tuple[Params, Params]:
-        x = process.scale(batch["x"], denoiser.levels)
-        return linen.init(denoiser.module, key, x, jnp.zeros(x.shape[0]), train=False)
-
-    def log_bound(key: Key, state: GradientState, batch: Batch, num_terms: int | None = bound_terms) -> Array:
-        return elbo(key, state.params, state.stats, batch["x"], denoiser=denoiser, num_terms=num_terms)
-
-    def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
-        loss_key, bound_key = jax.random.split(key)
-        _, (_, metrics) = learn(loss_key, state.params, state.stats, batch, train=False)
-        return {**metrics, "elbo": log_bound(bound_key, state, batch, eval_terms)}
-
     def draw(key: Key, state: GradientState, num: int) -> Batch:
         args = (key, state.params, state.stats, num)
         return {"x": sample(*args, denoiser=denoiser, shape=shape, eta=eta, num_steps=sample_steps)}
 
-    return gradient(init, learn, optimizer, evaluate=evaluate, sample=draw, log_bound=log_bound, axis_name=axis_name)
+    return gradient(
+        functools.partial(_init, denoiser),
+        learn,
+        optimizer,
+        evaluate=functools.partial(_evaluate, learn, functools.partial(_bound, denoiser, eval_terms)),
+        sample=draw,
+        log_bound=functools.partial(_bound, denoiser, bound_terms),
+        axis_name=axis_name,
+    )
+
+
+def _init(denoiser: Denoiser, key: Key, batch: Batch) -> tuple[Params, Params]:
+    x = process.scale(batch["x"], denoiser.levels)
+    return linen.init(denoiser.module, key, x, jnp.zeros(x.shape[0]), train=False)
+
+
+def _bound(denoiser: Denoiser, num_terms: int | None, key: Key, state: GradientState, batch: Batch) -> Array:
+    return elbo(key, state.params, state.stats, batch["x"], denoiser=denoiser, num_terms=num_terms)
+
+
+def _evaluate(learn: Loss, bound: Any, key: Key, state: GradientState, batch: Batch) -> Metrics:
+    loss_key, bound_key = jax.random.split(key)
+    _, (_, metrics) = learn(loss_key, state.params, state.stats, batch, train=False)
+    return {**metrics, "elbo": bound(bound_key, state, batch)}
 
 
 def _steps(uniform: Float[Array, "*batch"], num_steps: int) -> Array:

@@ -248,13 +248,12 @@ def test_clipping_keeps_estimates_in_range_and_noise_in_agreement() -> None:
 def test_refuses_bad_settings() -> None:
     schedule = schedules.linear(30)
     module = TimeMLP(8, 1)
-    for settings, match in (
-        ({"prediction": "epsilon"}, "`prediction`"),
-        ({"variance": "large"}, "`variance`"),
-        ({"levels": 1}, "`levels`"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            Denoiser(module, schedule, **settings)
+    with pytest.raises(ValueError, match="`prediction`"):
+        Denoiser(module, schedule, prediction="epsilon")
+    with pytest.raises(ValueError, match="`variance`"):
+        Denoiser(module, schedule, variance="large")
+    with pytest.raises(ValueError, match="`levels`"):
+        Denoiser(module, schedule, levels=1)
     denoiser = Denoiser(module, schedule, levels=17)
     for objective in ("l2", "hybrid"):
         with pytest.raises(ValueError, match="`objective`"):
