@@ -38,9 +38,11 @@ def grid(path: pathlib.Path, images: Any, columns: int = 8, title: str = "") -> 
 
 def panels(path: pathlib.Path, named: Mapping[str, Any], columns: int = 8) -> None:
     """Writes several sheets of images side by side, each under its name."""
-    figure, axes = plt.subplots(1, len(named), figsize=(4.2 * len(named), 4.5), squeeze=False)
-    for axis, (name, images) in zip(axes[0], named.items(), strict=True):
-        _show(axis, tile(images, columns))
+    sheets = {name: tile(images, columns) for name, images in named.items()}
+    tallest = max(sheet.shape[0] / sheet.shape[1] for sheet in sheets.values())
+    figure, axes = plt.subplots(1, len(named), figsize=(4.2 * len(named), 4.2 * tallest + 0.4), squeeze=False)
+    for axis, (name, sheet) in zip(axes[0], sheets.items(), strict=True):
+        _show(axis, sheet)
         axis.set_title(name, fontsize=10)
     _save(figure, path)
 

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from experiments import pictures
+from experiments.evaluation import averages
 from experiments.runner import main
 from experiments.system import System
 from jgen._types import Batch, Key
@@ -34,18 +35,20 @@ class Config:
 
     data: str = "digits"
     """Any source of images; levels and size come from the data."""
-    likelihood: str = "categorical"
-    """categorical, discretized_logistic, bernoulli (grey images are binarized at half), or gaussian."""
-    latent_size: int = 8
-    hidden_size: int = 256
+    likelihood: str = "discretized_logistic"
+    """discretized_logistic, categorical, bernoulli (grey images are binarized at half), or gaussian."""
+    latent_size: int = 16
+    hidden_size: int = 512
     num_layers: int = 2
     gated: bool = False
+    dropout_rate: float = 0.1
     beta: float = 1.0
     warm_up_steps: int = 0
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.1
     batch_size: int = 64
-    num_steps: int = 20_000
-    eval_every: int = 1_000
+    num_steps: int = 8_000
+    eval_every: int = 500
     patience: int = 5
     """Evaluations on validation data without a better ELBO after which training stops."""
     num_importance_samples: int = 500
@@ -61,12 +64,13 @@ PRESETS = {
         latent_size=40,
         hidden_size=300,
         gated=True,
-        warm_up_steps=25_000,
-        learning_rate=5e-4,
+        warm_up_steps=10_000,
+        learning_rate=1e-3,
+        weight_decay=0.01,
         batch_size=100,
-        num_steps=100_000,
+        num_steps=75_000,
         eval_every=2_500,
-        patience=12,
+        patience=10,
     ),
 }
 
@@ -81,12 +85,14 @@ def build(config: Config, seed: int) -> Experiment:
         config.latent_size,
         hidden_sizes=(config.hidden_size,) * config.num_layers,
         gated=config.gated,
+        dropout_rate=config.dropout_rate,
     )
-    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_steps, 0.01))
+    schedule = optax.cosine_decay_schedule(config.learning_rate, config.num_steps, 0.01)
+    optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
     model = vae.model(networks, optimizer, beta=config.beta, warm_up_steps=config.warm_up_steps)
     data = in_memory(dataset, config.batch_size, seed, transform=transform)
     measure = functools.partial(_measure, config, networks, data, dataset)
-    draw = functools.partial(_draw, networks, model, data, levels)
+    draw = functools.partial(_draw, networks, model, data, dataset, levels)
     return Experiment(
         model,
         data,
@@ -118,38 +124,39 @@ def _likelihood(name: str, dataset: Dataset) -> tuple[likelihoods.Likelihood, An
 def _measure(
     config: Config, networks: vae.Networks, data: Any, dataset: Dataset, key: Key, state: Any
 ) -> dict[str, Measurement]:
-    num = config.num_importance_samples
+    num, dims = config.num_importance_samples, int(np.prod(dataset.shape))
 
-    @jax.jit
-    def bounds(key: Key, batch: Batch) -> Any:
+    def per_example(key: Key, batch: Batch) -> dict[str, Any]:
         one, many = jax.random.split(key)
-        terms = vae.terms(one, state.params, state.stats, batch, networks=networks)
-        weighted = vae.iwae_bound(many, state.params, state.stats, batch, networks=networks, num_samples=num)
-        return terms, weighted
+        elbo, rate, distortion = vae.terms(one, state.params, state.stats, batch, networks=networks)
+        nll = -vae.iwae_bound(many, state.params, state.stats, batch, networks=networks, num_samples=num)
+        return {"nll": nll, "negative_elbo": -elbo, "rate": rate, "distortion": distortion}
 
-    rows = []
-    for i, (batch, count) in enumerate(data.batches("test")):
-        rows.append(jax.tree.map(lambda leaf, n=count: np.asarray(leaf[:n]), bounds(jax.random.fold_in(key, i), batch)))
-    (elbo, rate, distortion), weighted = (np.concatenate(parts) for parts in zip(*[r[0] for r in rows], strict=True)), (
-        np.concatenate([r[1] for r in rows])
-    )
+    found = averages(key, data, "test", per_example)
     protocol = f"{dataset.name}, {config.likelihood}"
-    dims = int(np.prod(dataset.shape))
-    nats = functools.partial(Measurement, unit="nats", kind="bound", split="test")
-    found = {
-        "nll": nats(-float(weighted.mean()), protocol=f"{protocol}, {num} importance samples"),
-        "negative_elbo": nats(-float(elbo.mean()), protocol=f"{protocol}, one draw"),
-        "rate": Measurement(float(rate.mean()), "nats", "none", "test", protocol),
-        "distortion": Measurement(float(distortion.mean()), "nats", "none", "test", protocol),
+    kinds = {
+        "nll": ("bound", f"{protocol}, {num} importance samples"),
+        "negative_elbo": ("bound", f"{protocol}, one draw"),
+    }
+    measured = {
+        name: Measurement(value, "nats", kinds.get(name, ("none",))[0], "test", kinds.get(name, ("", protocol))[1])
+        for name, value in found.items()
     }
     if networks.likelihood.levels is not None:
-        bits = -float(weighted.mean()) / dims / np.log(2)
-        found["bits_per_dim"] = Measurement(bits, "bits/dim", "bound", "test", found["nll"].protocol)
-    return found
+        bits = found["nll"] / dims / float(np.log(2))
+        measured["bits_per_dim"] = dataclasses.replace(measured["nll"], value=bits, unit="bits/dim")
+    return measured
 
 
 def _draw(
-    networks: vae.Networks, model: Any, data: Any, levels: int, key: Key, state: Any, directory: pathlib.Path
+    networks: vae.Networks,
+    model: Any,
+    data: Any,
+    dataset: Dataset,
+    levels: int,
+    key: Key,
+    state: Any,
+    directory: pathlib.Path,
 ) -> None:
     batch, num = next(data.batches("test"))
     x = batch["x"][: min(num, 32)]
@@ -160,20 +167,21 @@ def _draw(
     pictures.panels(directory / "reconstructions.png", {"test": _image(x) * unit, "again": _image(again) * unit})
     steps = [vae.interpolate(state.params, state.stats, x[i], x[i + 8], 8, networks=networks) for i in range(8)]
     pictures.grid(directory / "interpolations.png", _image(jnp.concatenate(steps)) * unit)
-    _draw_latents(networks, data, state, directory)
+    _draw_latents(networks, data, dataset, state, directory)
 
 
-def _draw_latents(networks: vae.Networks, data: Any, state: Any, directory: pathlib.Path) -> None:
-    """Posterior means of validation and test data, in the plane (by t-SNE where the latent space has more axes)."""
+def _draw_latents(networks: vae.Networks, data: Any, dataset: Dataset, state: Any, directory: pathlib.Path) -> None:
+    """Posterior means of test data in the plane, by t-SNE where the latent space has more axes; coloured by class."""
     from sklearn.manifold import TSNE
 
     encode = jax.jit(functools.partial(vae.encode, networks=networks))
-    means = []
-    for split in ("valid", "test"):
-        means += [np.asarray(encode(state.params, state.stats, b["x"]).mean)[:n] for b, n in data.batches(split)]
+    means = [np.asarray(encode(state.params, state.stats, b["x"]).mean)[:n] for b, n in data.batches("test")]
     points = np.concatenate(means)[:1000]
-    plane = points if points.shape[1] == 2 else TSNE(random_state=0).fit_transform(points)
-    pictures.scatter(directory / "latents.png", {"posterior means": plane})
+    labels = dataset.splits["test"].get("label")
+    few = min(30.0, (len(points) - 1) / 3)
+    plane = points if points.shape[1] == 2 else TSNE(random_state=0, perplexity=few).fit_transform(points)
+    title = "posterior means" if points.shape[1] == 2 else "posterior means, t-SNE"
+    pictures.scatter(directory / "latents.png", {title: plane}, None if labels is None else labels[: len(points)])
 
 
 def _image(x: Any) -> Any:

@@ -84,12 +84,12 @@ def kl_to_standard_normal(posterior: Posterior) -> Float[Array, "batch latent"]:
 
 def encode(params: Params, stats: Params, x: Any, *, networks: Networks) -> Posterior:
     """q(z|x), with the statistics of `stats` as they are."""
-    return _encode(params, stats, x, networks, train=False)[0]
+    return _encode(params, stats, x, networks)[0]
 
 
 def decode(params: Params, stats: Params, z: Float[Array, "batch latent"], *, networks: Networks) -> Array:
     """E[x|z], (batch, *shape), in the units of x."""
-    return networks.likelihood.mean(_decode(params, stats, z, networks, train=False)[0])
+    return networks.likelihood.mean(_decode(params, stats, z, networks)[0])
 
 
 def reparameterize(keys: Keys, posterior: Posterior) -> Float[Array, "batch latent"]:
@@ -144,7 +144,7 @@ def iwae_bound(
         draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
         z = reparameterize(draw_keys, posterior)
         log_ratio = _log_prior(z) - _log_posterior(z, posterior)
-        return networks.likelihood.log_prob(_decode(params, stats, z, networks, train=False)[0], x) + log_ratio
+        return networks.likelihood.log_prob(_decode(params, stats, z, networks)[0], x) + log_ratio
 
     def body(carry: Any, ks: Any) -> Any:
         top, total = carry
@@ -214,12 +214,12 @@ def model(
         warmth = jnp.minimum(1.0, stats[STEP] / warm_up_steps) if warm_up_steps else 1.0
         values, stats = _terms(key, params, stats, batch, networks, train=train)
         objective = jnp.mean(values.distortion + beta * warmth * values.rate)
-        metrics = {"loss": objective, **{name: jnp.mean(value) for name, value in values._asdict().items()}}
+        metrics = {"loss": objective, **{name: jnp.mean(value) for name, value in _reported(values).items()}}
         return objective, (stats, metrics)
 
     def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
         values = _terms(key, state.params, state.stats, batch, networks, train=False)[0]
-        return {"negative_elbo": -values.elbo, "rate": values.rate, "distortion": values.distortion}
+        return _reported(values)
 
     def log_bound(key: Key, state: GradientState, batch: Batch) -> Float[Array, " batch"]:
         return iwae_bound(key, state.params, state.stats, batch, networks=networks, num_samples=num_bound_samples)
@@ -228,7 +228,7 @@ def model(
         latent_key, data_key = jax.random.split(key)
         draw = jax.vmap(lambda k: jax.random.normal(k, (networks.latent_size,)))
         z = draw(random.example_keys(latent_key, num))
-        raw = _decode(state.params, state.stats, z, networks, train=False)[0]
+        raw = _decode(state.params, state.stats, z, networks)[0]
         return {"x": networks.likelihood.sample(random.example_keys(data_key, num), raw)}
 
     return gradient(
@@ -251,8 +251,12 @@ def _init(networks: Networks, key: Key, batch: Batch) -> tuple[Params, Params]:
     decoder, decoder_stats = linen.init(networks.decoder, decoder_key, z, train=False)
     params = {"encoder": encoder, "decoder": decoder, "offset": networks.likelihood.offset(x)}
     stats = {"encoder": encoder_stats, "decoder": decoder_stats, STEP: jnp.zeros((), jnp.int32)}
-    _decode(params, stats, z, networks, train=False)
+    _decode(params, stats, z, networks)
     return params, stats
+
+
+def _reported(values: Terms) -> Metrics:
+    return {"negative_elbo": -values.elbo, "rate": values.rate, "distortion": values.distortion}
 
 
 def _checked(batch: Batch, networks: Networks) -> Any:
@@ -261,9 +265,12 @@ def _checked(batch: Batch, networks: Networks) -> Any:
     return jnp.asarray(batch["x"])
 
 
-def _encode(params: Params, stats: Params, x: Any, networks: Networks, *, train: bool) -> tuple[Posterior, Params]:
+def _encode(
+    params: Params, stats: Params, x: Any, networks: Networks, *, key: Key | None = None
+) -> tuple[Posterior, Params]:
+    """q(z|x) and the encoder's statistics; a key means training, with dropout and running statistics."""
     module, features = networks.encoder, networks.likelihood.features(jnp.asarray(x))
-    out, own = _apply(module, params["encoder"], stats["encoder"], features, train=train)
+    out, own = _apply(module, key, params["encoder"], stats["encoder"], features)
     if out.shape != (len(x), 2 * networks.latent_size):
         raise ValueError(f"`encoder` must return shape {(len(x), 2 * networks.latent_size)}, got {out.shape}.")
     mean, log_std = jnp.split(out.astype(jnp.float32), 2, axis=-1)
@@ -271,17 +278,17 @@ def _encode(params: Params, stats: Params, x: Any, networks: Networks, *, train:
     return Posterior(mean, 6.0 * jnp.tanh(log_std / 6.0)), own
 
 
-def _decode(params: Params, stats: Params, z: Any, networks: Networks, *, train: bool) -> tuple[Any, Params]:
-    out, own = _apply(networks.decoder, params["decoder"], stats["decoder"], z, train=train)
+def _decode(params: Params, stats: Params, z: Any, networks: Networks, *, key: Key | None = None) -> tuple[Any, Params]:
+    out, own = _apply(networks.decoder, key, params["decoder"], stats["decoder"], z)
     expected = (len(z), *params["offset"].shape)
     if out.shape != expected:
         raise ValueError(f"`decoder` must return shape {expected} for this data and likelihood, got {out.shape}.")
     return out + params["offset"][None], own
 
 
-def _apply(module: nn.Module, params: Params, stats: Params, x: Any, *, train: bool) -> tuple[Any, Params]:
-    if train:
-        return linen.apply_and_update(module, params, stats, x, train=True)
+def _apply(module: nn.Module, key: Key | None, params: Params, stats: Params, x: Any) -> tuple[Any, Params]:
+    if key is not None:
+        return linen.apply_and_update(module, params, stats, x, key=key, train=True)
     return linen.apply(module, params, stats, x, train=False), stats
 
 
@@ -289,9 +296,10 @@ def _terms(
     key: Key, params: Params, stats: Params, batch: Batch, networks: Networks, *, train: bool
 ) -> tuple[Terms, Params]:
     x = _checked(batch, networks)
-    posterior, encoder_stats = _encode(params, stats, x, networks, train=train)
-    z = reparameterize(random.batch_keys(key, batch), posterior)
-    raw, decoder_stats = _decode(params, stats, z, networks, train=train)
+    encoder_key, decoder_key, latent_key = jax.random.split(key, 3)
+    posterior, encoder_stats = _encode(params, stats, x, networks, key=encoder_key if train else None)
+    z = reparameterize(random.batch_keys(latent_key, batch), posterior)
+    raw, decoder_stats = _decode(params, stats, z, networks, key=decoder_key if train else None)
     rate = jnp.sum(kl_to_standard_normal(posterior), axis=-1)
     distortion = -networks.likelihood.log_prob(raw, x)
     stats = {"encoder": encoder_stats, "decoder": decoder_stats, STEP: stats[STEP] + int(train)}

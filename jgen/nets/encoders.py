@@ -16,18 +16,20 @@ class Encoder(nn.Module):
         hidden_sizes: widths.
         activation: between layers, unless they are gated.
         gated: each layer is h ⊙ sigmoid(g), both dense (Tomczak and Welling, "VAE with a VampPrior", 2018).
+        dropout_rate: the share of hidden units dropped in training.
     """
 
     latent_size: int
     hidden_sizes: Sequence[int] = (256, 256)
     activation: Callable[[Any], Any] = nn.relu
     gated: bool = False
+    dropout_rate: float = 0.0
 
     @nn.compact
     def __call__(self, x: Any, *, train: bool = False) -> Any:
         """(batch, *shape) -> (batch, 2·latent_size)."""
         x = jnp.reshape(x, (len(x), -1))
-        hidden = _hidden(x, self.hidden_sizes, self.activation, self.gated)
+        hidden = _hidden(self, x, train)
         return nn.Dense(2 * self.latent_size)(hidden)
 
 
@@ -40,6 +42,7 @@ class Decoder(nn.Module):
         hidden_sizes: widths.
         activation: as in `Encoder`.
         gated: as in `Encoder`.
+        dropout_rate: as in `Encoder`.
     """
 
     shape: Sequence[int]
@@ -47,17 +50,20 @@ class Decoder(nn.Module):
     hidden_sizes: Sequence[int] = (256, 256)
     activation: Callable[[Any], Any] = nn.relu
     gated: bool = False
+    dropout_rate: float = 0.0
 
     @nn.compact
     def __call__(self, z: Any, *, train: bool = False) -> Any:
         """(batch, latent_size) -> (batch, *shape, num_parameters)."""
         sizes = (*self.shape, self.num_parameters)
-        hidden = _hidden(z, self.hidden_sizes, self.activation, self.gated)
+        hidden = _hidden(self, z, train)
         out = nn.Dense(int(np.prod(sizes)))(hidden)
         return jnp.reshape(out, (len(z), *sizes))
 
 
-def _hidden(x: Any, sizes: Sequence[int], activation: Callable[[Any], Any], gated: bool) -> Any:
-    for size in sizes:
-        x = nn.Dense(size)(x) * nn.sigmoid(nn.Dense(size)(x)) if gated else activation(nn.Dense(size)(x))
+def _hidden(module: Encoder | Decoder, x: Any, train: bool) -> Any:
+    for size in module.hidden_sizes:
+        x = nn.Dense(size)(x) * nn.sigmoid(nn.Dense(size)(x)) if module.gated else module.activation(nn.Dense(size)(x))
+        if module.dropout_rate:
+            x = nn.Dropout(module.dropout_rate, deterministic=not train)(x)
     return x
