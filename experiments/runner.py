@@ -1,5 +1,6 @@
 """Runs one system: parse, train, measure, draw, summarize. Every experiment module ends in `main(SYSTEM)`."""
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -25,14 +26,7 @@ def main(system: System, arguments: Sequence[str] | None = None) -> None:
     directory = run.workdir or pathlib.Path("runs", *system.module.split("."), f"{preset}-seed{run.seed}")
     try:
         configure(run)
-        description = workdir.describe(system, preset, run.seed, config)
-        workdir.claim(directory, description)
-        if (summary := workdir.finished(directory)) is not None:
-            print(f"This run is finished and stays as it is: {directory}")
-            show(summary, directory)
-            return
-        experiment = system.build(config, run.seed)
-        execute(system, description, experiment, run, directory)
+        start(system, workdir.describe(system, preset, run.seed, config), config, run, directory)
     except ValueError as error:
         options.refuse(str(error))
     except FloatingPointError as error:
@@ -45,29 +39,59 @@ def main(system: System, arguments: Sequence[str] | None = None) -> None:
         _fail(f"The disk that holds {directory} is full. Its last good checkpoint is {_last_checkpoint(directory)}.")
 
 
+def start(
+    system: System, description: dict[str, Any], config: Any, run: options.Run, directory: pathlib.Path
+) -> dict[str, Any] | None:
+    """Runs `config` in `directory`, or goes on there; the summary, or None where a signal stopped the run.
+
+    Raises:
+        ValueError: the config, the data or the directory is refused; a directory that was new can then be used anew.
+    """
+    if (summary := workdir.finished(directory)) is not None:
+        workdir.claim(directory, description)
+        print(f"This run is finished and stays as it is: {directory}")
+        show(summary, directory)
+        return summary
+    if getattr(config, "num_steps", 1) < 1:
+        raise ValueError(f"`--num-steps` must be at least 1, got {config.num_steps}.")
+    experiment = system.build(config, run.seed)
+    new = workdir.claim(directory, description, _devices(run))
+    try:
+        return execute(system, description, experiment, run, directory)
+    except ValueError:
+        if new:
+            workdir.release(directory)
+        raise
+
+
 def execute(
     system: System, description: dict[str, Any], experiment: Experiment, run: options.Run, directory: pathlib.Path
 ) -> dict[str, Any] | None:
     """Trains, measures and draws; the summary, or None where a signal stopped the run."""
-    first = jax.process_index() == 0
+    first, devices = jax.process_index() == 0, _devices(run)
     if run.shard_state:
         experiment = dataclasses.replace(experiment, shard_state=True)
     with Progress(directory if first else None, tensorboard=run.tensorboard) as progress:
-        outcome = train(experiment, seed=run.seed, workdir=directory, observer=progress)
+        outcome = train(experiment, seed=run.seed, workdir=directory, observer=progress, devices=devices)
     if not outcome.finished:
         print(f"Stopped after step {outcome.step}; the same command goes on from there: {directory}")
         return None
-    return _report(system, description, experiment, outcome, directory) if first else None
+    return _finish(system, description, experiment, outcome, directory, devices) if first else None
 
 
-def _report(
-    system: System, description: dict[str, Any], experiment: Experiment, outcome: Outcome, directory: pathlib.Path
+def _finish(
+    system: System,
+    description: dict[str, Any],
+    experiment: Experiment,
+    outcome: Outcome,
+    directory: pathlib.Path,
+    devices: list[Any],
 ) -> dict[str, Any]:
     seed = description["seed"]
     measurements = experiment.measure(random.stream(seed, "measure"), outcome.state)
     experiment.draw(random.stream(seed, "sample"), outcome.state, directory)
     pictures.curves(directory / "curves.png", workdir.history(directory))
-    summary = workdir.summarize(directory, system, description, outcome, measurements)
+    summary = workdir.summarize(directory, system, description, outcome, measurements, devices)
     show(summary, directory)
     return summary
 
@@ -94,12 +118,24 @@ def configure(run: options.Run) -> None:
     if run.device_count is not None:
         if run.device_count < 1:
             raise ValueError(f"`--device-count` must be at least 1, got {run.device_count}.")
-        jax.config.update("jax_num_cpu_devices", run.device_count)
+        # JAX refuses once its devices exist; `_devices` then takes the first of them.
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", run.device_count)
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "jgen" / "jax"
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if run.distributed:
         jax.distributed.initialize()
+
+
+def _devices(run: options.Run) -> list[Any]:
+    """Where the run computes: all devices, or the first `--device-count` of them."""
+    devices = jax.devices()
+    if run.device_count is None or run.distributed:
+        return devices
+    if len(devices) < run.device_count:
+        raise ValueError(f"`--device-count` must be at most the {len(devices)} devices, got {run.device_count}.")
+    return devices[: run.device_count]
 
 
 def _last_checkpoint(directory: pathlib.Path) -> str:

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -29,14 +30,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def device() -> str:
+def device(devices: Sequence[Any]) -> str:
     """Platform, kind and number of the devices."""
-    first = jax.devices()[0]
-    return f"{first.platform} ({first.device_kind}) x {jax.device_count()}"
+    return f"{devices[0].platform} ({devices[0].device_kind}) x {len(devices)}"
 
 
-def claim(directory: pathlib.Path, description: dict[str, Any]) -> None:
-    """Makes `directory` the place of the described run, or finds that it already is.
+def claim(directory: pathlib.Path, description: dict[str, Any], devices: Sequence[Any] = ()) -> bool:
+    """Makes `directory` the place of the described run (True), or finds that it already is (False).
 
     Raises:
         ValueError: the directory cannot be written, or holds another run; the message shows the difference.
@@ -47,12 +47,20 @@ def claim(directory: pathlib.Path, description: dict[str, Any]) -> None:
         lines = differences(found, json.loads(json.dumps(description)))
         if lines:
             raise ValueError(f"`--workdir` {directory} holds another run; it differs in\n" + "\n".join(lines))
-        return
+        return False
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**description, "versions": versions(), "device": device()}, indent=1) + "\n")
+        notes = {"versions": versions(), "device": device(devices or jax.devices())}
+        path.write_text(json.dumps({**description, **notes}, indent=1) + "\n")
     except OSError as error:
         raise ValueError(f"`--workdir` must be a directory that can be written, got {directory}: {error}.") from error
+    return True
+
+
+def release(directory: pathlib.Path) -> None:
+    """Gives up a directory in which nothing was learned yet."""
+    if not any(path.name.isdigit() for path in directory.glob("checkpoints/*")):
+        (directory / "config.json").unlink(missing_ok=True)
 
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
@@ -108,6 +116,7 @@ def summarize(
     description: dict[str, Any],
     outcome: Outcome,
     measurements: dict[str, Measurement],
+    devices: Sequence[Any],
 ) -> dict[str, Any]:
     """Writes summary.json, last of all files, in one move; its presence says that the run is finished."""
     params = outcome.state.params
@@ -125,7 +134,7 @@ def summarize(
         "params_sha256": digest(params),
         "wall_seconds": round(outcome.wall_seconds, 2),
         "steps_per_second": round(outcome.steps_per_second, 3),
-        "device": device(),
+        "device": device(devices),
         "versions": versions(),
     }
     part = directory / "summary.json.part"

@@ -173,6 +173,7 @@ def _draw(
 def _draw_latents(networks: vae.Networks, data: Any, dataset: Dataset, state: Any, directory: pathlib.Path) -> None:
     """Posterior means of test data in the plane, by t-SNE where the latent space has more axes; coloured by class."""
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     encode = jax.jit(functools.partial(vae.encode, networks=networks))
     means = [np.asarray(encode(state.params, state.stats, b["x"]).mean)[:n] for b, n in data.batches("test")]
