@@ -161,8 +161,11 @@ def _draw(
     batch, num = next(data.batches("test"))
     x = batch["x"][: min(num, 32)]
     samples = jax.jit(model.sample, static_argnums=2)(key, state, 64)["x"]
+    z = jax.random.normal(jax.random.fold_in(key, 1), (64, networks.latent_size))
+    means = vae.decode(state.params, state.stats, z, networks=networks)
     unit = 1 / (levels - 1)
-    pictures.grid(directory / "samples.png", _image(samples) * unit)
+    named = {"draws from p(x|z)": _image(samples) * unit, "E[x|z], other z": _image(means) * unit}
+    pictures.panels(directory / "samples.png", named)
     again = vae.reconstruct(state.params, state.stats, x, networks=networks)
     pictures.panels(directory / "reconstructions.png", {"test": _image(x) * unit, "again": _image(again) * unit})
     steps = [vae.interpolate(state.params, state.stats, x[i], x[i + 8], 8, networks=networks) for i in range(8)]
