@@ -62,7 +62,7 @@ PRESETS = {
         num_layers=2,
         num_masks=16,
         average_decay=0.999,
-        num_steps=75_000,
+        num_steps=55_000,
         eval_every=5_000,
         patience=5,
     ),

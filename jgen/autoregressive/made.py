@@ -10,7 +10,8 @@ Differs from the paper: output biases start at the data's log-odds; the componen
 key instead of in a cycle; levels above 2 enter one-hot and leave as a softmax; the natural order is available.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -89,7 +90,7 @@ def component_log_prob(
     return jax.lax.map(one, jax.tree.map(jnp.asarray, degrees))
 
 
-def log_prob(module: MADE, params: Params, degrees: Degrees, x: Num[Array, "batch inputs"]) -> Float[Array, "batch"]:
+def log_prob(module: MADE, params: Params, degrees: Degrees, x: Num[Array, "batch inputs"]) -> Float[Array, " batch"]:
     """log p(x) = log-mean-exp over the components, exact, in nats."""
     each = jnp.sum(component_log_prob(module, params, degrees, x), axis=-1)
     return jax.nn.logsumexp(each, axis=0) - jnp.log(each.shape[0])
@@ -145,7 +146,7 @@ def _prefixes(given: Any, position: Any) -> None:
         )
 
 
-def _draw(module: MADE, key: Key, params: Params, steps: Tables, given: Any, known: Any) -> Float[Array, "inputs"]:
+def _draw(module: MADE, key: Key, params: Params, steps: Tables, given: Any, known: Any) -> Float[Array, " inputs"]:
     """One example from one component, one input per step."""
     width = 1 if module.levels == 2 else module.levels
     num_inputs = given.shape[0]
@@ -175,13 +176,40 @@ def _draw(module: MADE, key: Key, params: Params, steps: Tables, given: Any, kno
     return jax.lax.fori_loop(0, num_inputs, body, start)[0].astype(jnp.float32)
 
 
-def log_odds(x: Num[Array, "batch inputs"], levels: int) -> Float[Array, "features"]:
+def log_odds(x: Num[Array, "batch inputs"], levels: int) -> Float[Array, " features"]:
     """Where output biases start: the smoothed log-odds log((n₁ + ½)/(n₀ + ½)), or log frequencies for more levels."""
     if levels == 2:
         ones = jnp.sum(x, axis=0)
         return jnp.log(ones + 0.5) - jnp.log(x.shape[0] - ones + 0.5)
     counts = jnp.sum(jax.nn.one_hot(x.astype(jnp.int32), levels), axis=0)
     return (jnp.log(counts + 0.5) - jnp.log(x.shape[0] + 0.5 * levels)).reshape(-1)
+
+
+def loss(
+    key: Key,
+    params: Params,
+    stats: Params,
+    batch: Batch,
+    /,
+    *,
+    train: bool,
+    module: MADE,
+    wiring: Callable[[int], Degrees],
+) -> tuple[Scalar, tuple[Params, Metrics]]:
+    """Mean −log p(x) in nats: of one component, which `key` chooses, in training; of the mixture otherwise.
+
+    Args:
+        wiring: (number of inputs) -> degrees.
+    """
+    x = _examples(batch, module.levels)
+    components = wiring(x.shape[1])
+    if not train:
+        nll = -log_prob(module, params, components, x)
+        return jnp.mean(nll), (stats, {"nll": nll})
+    chosen = component(components, jax.random.randint(key, (), 0, components.inputs.shape[0]))
+    logits = linen.apply(module, params, stats, x, chosen)
+    value = -jnp.mean(jnp.sum(conditional_log_prob(logits, x), axis=-1))
+    return value, (stats, {"nll": value})
 
 
 def model(
@@ -214,38 +242,34 @@ def model(
     _checks.at_least("num_masks", num_masks, 1)
     _checks.one_of("order", order, ORDERS)
     module = MADE(tuple(hidden_sizes), levels, direct)
-    width = 1 if levels == 2 else levels
+    wiring = functools.partial(degrees, mask_seed, hidden_sizes=tuple(hidden_sizes), num_masks=num_masks, order=order)
 
-    def wired(num_inputs: int) -> Degrees:
-        return degrees(mask_seed, num_inputs, hidden_sizes, num_masks=num_masks, order=order)
+    def draw(key: Key, state: GradientState, num: int) -> Batch:
+        num_inputs = state.params["output"]["bias"].shape[0] // (1 if levels == 2 else levels)
+        return {"x": sample(module, key, state.params, wiring(num_inputs), num)}
 
-    def examples(batch: Batch) -> Any:
-        _checks.rank("x", batch["x"], 2, "(batch, inputs)")
-        _checks.integers("x", batch["x"], levels)
-        return jnp.asarray(batch["x"])
+    def mass(state: GradientState, batch: Batch) -> Float[Array, " batch"]:
+        x = _examples(batch, levels)
+        return log_prob(module, state.params, wiring(x.shape[1]), x)
 
-    def init(key: Key, batch: Batch) -> tuple[Params, Params]:
-        x = examples(batch)
-        params, stats = linen.init(module, key, x, component(wired(x.shape[1]), 0))
-        return {**params, "output": {**params["output"], "bias": log_odds(x, levels)}}, stats
+    return gradient(
+        functools.partial(_init, module, wiring),
+        functools.partial(loss, module=module, wiring=wiring),
+        optimizer,
+        sample=draw,
+        log_prob=mass,
+        axis_name=axis_name,
+    )
 
-    def loss(key: Key, params: Params, stats: Params, batch: Batch, /, *, train: bool) -> Any:
-        x = examples(batch)
-        wiring = wired(x.shape[1])
-        if not train:
-            nll = -log_prob(module, params, wiring, x)
-            return jnp.mean(nll), (stats, {"nll": nll})
-        chosen = component(wiring, jax.random.randint(key, (), 0, num_masks))
-        logits = linen.apply(module, params, stats, x, chosen)
-        value: Scalar = -jnp.mean(jnp.sum(conditional_log_prob(logits, x), axis=-1))
-        return value, (stats, {"nll": value})
 
-    def draw(key: Key, state: GradientState, num: int) -> Metrics:
-        num_inputs = state.params["output"]["bias"].shape[0] // width
-        return {"x": sample(module, key, state.params, wired(num_inputs), num)}
+def _init(module: MADE, wiring: Callable[[int], Degrees], key: Key, batch: Batch) -> tuple[Params, Params]:
+    x = _examples(batch, module.levels)
+    params, stats = linen.init(module, key, x, component(wiring(x.shape[1]), 0))
+    return {**params, "output": {**params["output"], "bias": log_odds(x, module.levels)}}, stats
 
-    def mass(state: GradientState, batch: Batch) -> Float[Array, "batch"]:
-        x = examples(batch)
-        return log_prob(module, state.params, wired(x.shape[1]), x)
 
-    return gradient(init, loss, optimizer, sample=draw, log_prob=mass, axis_name=axis_name)
+def _examples(batch: Batch, levels: int) -> Any:
+    random.batch_size(batch)
+    _checks.rank("x", batch["x"], 2, "(batch, inputs)")
+    _checks.integers("x", batch["x"], levels)
+    return jnp.asarray(batch["x"])

@@ -11,6 +11,7 @@ Differs from char-rnn: dropout masks are drawn once per example and window and s
 2016); recurrent weights start orthogonal and output biases at the log-frequencies of the tokens.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from jgen import _checks, linen, random
-from jgen._types import Batch, Key, Metrics, Params
+from jgen._types import Batch, Key, Metrics, Params, Scalar
 from jgen.learners import GradientState, gradient
 from jgen.model import Model
 from jgen.nets import recurrent
@@ -57,7 +58,6 @@ class RNN(nn.Module):
             x, state = recurrent.Recurrent(self.cell, self.num_units, name=f"layer_{i}")(x, state)
             x = x if masks is None else x * masks[i][None]
             after.append(state)
-        # Written out: a Dense would add its bias by implicit broadcasting, here is the place of the log-frequencies.
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.num_units, self.vocabulary_size))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.vocabulary_size,))
         return jnp.swapaxes(x @ kernel + bias[None, None], 0, 1), tuple(after)
@@ -73,7 +73,7 @@ def token_log_prob(
     params: Params,
     tokens: Int[Array, "batch time"],
     *,
-    previous: Int[Array, "batch"] | None = None,
+    previous: Int[Array, " batch"] | None = None,
     carry: Carry | None = None,
     masks: Any = None,
 ) -> tuple[Float[Array, "batch time"], Carry]:
@@ -88,9 +88,9 @@ def token_log_prob(
         previous = jnp.full((num,), module.vocabulary_size, tokens.dtype)
     inputs = jnp.concatenate([previous[:, None].astype(tokens.dtype), tokens[:, :-1]], axis=1)
     carry = zero_carry(module, num) if carry is None else carry
-    logits, carry = linen.apply(module, params, {}, inputs, carry, masks)
+    logits, last = linen.apply(module, params, {}, inputs, carry, masks)
     picked = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
-    return picked - jax.nn.logsumexp(logits, axis=-1), carry
+    return picked - jax.nn.logsumexp(logits, axis=-1), last
 
 
 def counted(tokens: Int[Array, "batch time"], eos: int | None) -> Float[Array, "batch time"]:
@@ -102,7 +102,7 @@ def counted(tokens: Int[Array, "batch time"], eos: int | None) -> Float[Array, "
 
 
 def stream_log_prob(
-    module: RNN, params: Params, tokens: Int[Array, "length"], *, window: int = 512
+    module: RNN, params: Params, tokens: Int[Array, " length"], *, window: int = 512
 ) -> Float[Array, ""]:
     """log p of one long text in nats, its state carried from the first token to the last.
 
@@ -135,7 +135,7 @@ def sample(
     *,
     temperature: float = 1.0,
     eos: int | None = None,
-    prompt: Int[Array, "prompt"] | None = None,
+    prompt: Int[Array, " prompt"] | None = None,
 ) -> Int[Array, "num length"]:
     """Draws token after token, the state being the cache. Example i draws from (key, i).
 
@@ -175,14 +175,30 @@ def sample(
     return tokens.T
 
 
-def dropout_masks(key: Key, module: RNN, batch: Batch, rate: float) -> Any:
-    """One (batch, num_units) array per layer, 0 with probability `rate`, else 1/(1 − rate); None for rate 0."""
-    if rate == 0.0:
-        return None
+def loss(
+    key: Key,
+    params: Params,
+    stats: Params,
+    batch: Batch,
+    /,
+    *,
+    train: bool,
+    module: RNN,
+    dropout_rate: float = 0.0,
+    eos: int | None = None,
+) -> tuple[Scalar, tuple[Params, Metrics]]:
+    """Mean −log p(x_t | x_<t) in nats over the batch's counted tokens; training goes on from `stats["carry"]`."""
+    tokens = _tokens(batch, module.vocabulary_size)
     keys = random.batch_keys(key, batch)
-    shape = (module.num_layers, module.num_units)
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, shape))(keys)
-    return list(jnp.swapaxes(kept, 0, 1) / (1.0 - rate))
+    masks = recurrent.dropout_masks(keys, module.num_layers, module.num_units, dropout_rate) if train else None
+    carry = _before(stats, batch, module.vocabulary_size) if train else None
+    each, carry = token_log_prob(module, params, tokens, previous=batch.get("previous"), carry=carry, masks=masks)
+    weight = counted(tokens, eos)
+    nll, num = -jnp.sum(each * weight, axis=1), jnp.sum(weight, axis=1)
+    value = jnp.sum(nll) / jnp.sum(num)
+    if not train:
+        return value, (stats, {"nll": nll, "nats_per_token": nll / num})
+    return value, (_after(stats, carry, batch), {"nats_per_token": value})
 
 
 def model(
@@ -226,57 +242,61 @@ def model(
         raise ValueError(f"`dropout_rate` must be in [0, 1), got {dropout_rate}.")
     if eos is not None:
         _checks.integers("eos", eos, vocabulary_size)
+    _checks.at_least("length", length, 1)
+    _checks.at_least("temperature", temperature, 0.0)
     module = RNN(vocabulary_size, cell, num_units, num_layers, embedding_size)
 
-    def tokens_of(batch: Batch) -> Any:
-        _checks.rank("tokens", batch["tokens"], 2, "(batch, time)")
-        _checks.integers("tokens", batch["tokens"], vocabulary_size)
-        return jnp.asarray(batch["tokens"]).astype(jnp.int32)
-
-    def init(key: Key, batch: Batch) -> tuple[Params, Params]:
-        tokens = tokens_of(batch)
-        carry = zero_carry(module, tokens.shape[0])
-        params, _ = linen.init(module, key, tokens, carry)
-        counts = jnp.bincount(tokens.reshape(-1), length=vocabulary_size)
-        bias = jnp.log(counts + 0.5) - jnp.log(tokens.size + 0.5 * vocabulary_size)
-        return {**params, "bias": bias}, {"carry": carry} if carried else {}
-
-    def loss(key: Key, params: Params, stats: Params, batch: Batch, /, *, train: bool) -> Any:
-        tokens, before = tokens_of(batch), None
-        if carried and train:
-            fresh = batch["previous"] == vocabulary_size
-            before = jax.tree.map(lambda s: jnp.where(fresh[:, None], 0.0, _own(s, batch)), stats["carry"])
-        masks = dropout_masks(key, module, batch, dropout_rate) if train else None
-        each, carry = token_log_prob(module, params, tokens, previous=batch.get("previous"), carry=before, masks=masks)
-        weight = counted(tokens, eos)
-        nll, num = -jnp.sum(each * weight, axis=1), jnp.sum(weight, axis=1)
-        value = jnp.sum(nll) / jnp.sum(num)
-        if carried and train:
-            stats = {
-                "carry": jax.tree.map(
-                    lambda s, old: _whole(jax.lax.stop_gradient(s), old, batch), carry, stats["carry"]
-                )
-            }
-        return value, (stats, {"nats_per_token": value} if train else {"nll": nll, "nats_per_token": nll / num})
-
-    def draw(key: Key, state: GradientState, num: int) -> Metrics:
+    def draw(key: Key, state: GradientState, num: int) -> Batch:
         return {"tokens": sample(module, key, state.params, num, length, temperature=temperature, eos=eos)}
 
-    def mass(state: GradientState, batch: Batch) -> Float[Array, "batch"]:
-        tokens = tokens_of(batch)
+    def mass(state: GradientState, batch: Batch) -> Float[Array, " batch"]:
+        tokens = _tokens(batch, vocabulary_size)
         each, _ = token_log_prob(module, state.params, tokens, previous=batch.get("previous"))
         return jnp.sum(each * counted(tokens, eos), axis=1)
 
-    return gradient(init, loss, optimizer, sample=draw, log_prob=mass, axis_name=axis_name)
+    return gradient(
+        functools.partial(_init, module, carried),
+        functools.partial(loss, module=module, dropout_rate=dropout_rate, eos=eos),
+        optimizer,
+        sample=draw,
+        log_prob=mass,
+        axis_name=axis_name,
+    )
 
 
-def _own(carry: Any, batch: Batch) -> Any:
-    """The rows of the whole batch's state that belong to this shard."""
-    return carry[batch[random.INDEX]] if random.INDEX in batch else carry
+def _init(module: RNN, carried: bool, key: Key, batch: Batch) -> tuple[Params, Params]:
+    tokens = _tokens(batch, module.vocabulary_size)
+    carry = zero_carry(module, tokens.shape[0])
+    params, _ = linen.init(module, key, tokens, carry)
+    counts = jnp.bincount(tokens.reshape(-1), length=module.vocabulary_size)
+    bias = jnp.log(counts + 0.5) - jnp.log(tokens.size + 0.5 * module.vocabulary_size)
+    return {**params, "bias": bias}, {"carry": carry} if carried else {}
 
 
-def _whole(carry: Any, old: Any, batch: Batch) -> Any:
-    """The whole batch's state: a shard writes its rows times the number of shards, for the learner takes the mean."""
-    if random.INDEX not in batch:
-        return carry
-    return jnp.zeros_like(old).at[batch[random.INDEX]].set(carry * (old.shape[0] / carry.shape[0]))
+def _tokens(batch: Batch, vocabulary_size: int) -> Any:
+    random.batch_size(batch)
+    _checks.rank("tokens", batch["tokens"], 2, "(batch, time)")
+    _checks.integers("tokens", batch["tokens"], vocabulary_size)
+    return jnp.asarray(batch["tokens"]).astype(jnp.int32)
+
+
+def _before(stats: Params, batch: Batch, start: int) -> Carry | None:
+    """The carried state of this batch's (or shard's) rows, zero where a stream begins; None where none is carried."""
+    if "carry" not in stats:
+        return None
+    fresh = (batch["previous"] == start)[:, None]
+    rows = batch.get(random.INDEX)
+    return jax.tree.map(lambda s: jnp.where(fresh, 0.0, s if rows is None else s[rows]), stats["carry"])
+
+
+def _after(stats: Params, carry: Carry, batch: Batch) -> Params:
+    """The stats of the next update. A shard writes its rows times the number of shards: the learner takes the mean."""
+    if "carry" not in stats:
+        return stats
+    rows = batch.get(random.INDEX)
+
+    def whole(new: Any, old: Any) -> Any:
+        new = jax.lax.stop_gradient(new)
+        return new if rows is None else jnp.zeros_like(old).at[rows].set(new * (old.shape[0] / new.shape[0]))
+
+    return {"carry": jax.tree.map(whole, carry, stats["carry"])}

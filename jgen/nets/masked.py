@@ -63,7 +63,7 @@ def component(degrees: Degrees, index: Any) -> Degrees:
 
 
 def degree_mask(
-    before: Int[Array, "inputs"], after: Int[Array, "outputs"], *, strict: bool = False
+    before: Int[Array, " inputs"], after: Int[Array, " outputs"], *, strict: bool = False
 ) -> Bool[Array, "inputs outputs"]:
     """Which connections are allowed: before ≤ after, or before < after where `strict` (into the outputs)."""
     before, after = before[:, None], after[None, :]

@@ -105,6 +105,17 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
 unroll.defvjp(_forward, _backward)
 
 
+def dropout_masks(keys: Any, num_layers: int, num_units: int, rate: float) -> Any:
+    """One (batch, num_units) array per layer, 0 with probability `rate`, else 1/(1 − rate); None for rate 0.
+
+    A mask serves a whole window (Gal and Ghahramani, 2016); example i draws it from keys[i].
+    """
+    if rate == 0.0:
+        return None
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, (num_layers, num_units)))(keys)
+    return list(jnp.swapaxes(kept, 0, 1) / (1.0 - rate))
+
+
 def orthogonal_gates(key: Key, shape: tuple[int, int], dtype: Any = jnp.float32) -> Float[Array, "hidden gates"]:
     """One orthogonal (hidden, hidden) matrix per gate, side by side."""
     hidden, gates = shape
@@ -134,10 +145,10 @@ class Recurrent(nn.Module):
         into = self.param("input", nn.initializers.lecun_normal(), (x.shape[-1], gates))
         kernel = self.param("recurrent", orthogonal_gates, (self.num_units, gates))
         bias = self.param("bias", self._bias, (gates,))
-        last, states = unroll(cell, kernel, x @ into + bias[None, None], state)
-        return states[0], last
+        after: tuple[State, State] = unroll(cell, kernel, x @ into + bias[None, None], state)
+        return after[1][0], after[0]
 
-    def _bias(self, key: Key, shape: tuple[int]) -> Float[Array, "gates"]:
+    def _bias(self, key: Key, shape: tuple[int]) -> Float[Array, " gates"]:
         """Zero, but 1 for the forget gates of an LSTM: it remembers before it has learned to."""
         del key
         gate = jnp.arange(shape[0]) // self.num_units
