@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 
 def at_least(name: str, value: float, low: float) -> None:
@@ -26,7 +26,7 @@ def rank(name: str, value: Any, ndim: int, axes: str) -> None:
 
 def within(name: str, value: Any, low: float, high: float) -> None:
     """Raises ValueError unless all of `value` lies in [low, high]; traced values, which have none yet, pass."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
     array = np.asarray(value)
     if array.size and not (array.min() >= low and array.max() <= high):
@@ -35,7 +35,7 @@ def within(name: str, value: Any, low: float, high: float) -> None:
 
 def integers(name: str, value: Any, levels: int) -> None:
     """Raises ValueError unless all of `value` are whole numbers in 0..levels-1; traced values pass."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
     within(name, value, 0, levels - 1)
     array = np.asarray(value)

@@ -73,7 +73,7 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target), notes=ocp.args.JsonRestore())
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                found = self._manager.restore(step, args=args)
+                found: Any = self._manager.restore(step, args=args)
                 if found.notes["sha256"] != digest(found.state):
                     raise ValueError("its bytes differ from those that were saved")
             except Exception as error:

@@ -108,7 +108,7 @@ def train(
     seed: int,
     workdir: pathlib.Path | None = None,
     observer: Observer | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Outcome:
     """Runs `experiment` to its last step, going on from its last checkpoint if it has one.
 
@@ -245,7 +245,7 @@ def _save(checkpoints: Any, step: int, state: Any, best: _Best, wall_seconds: fl
 
 
 def _placement(
-    devices: Sequence[jax.Device], shard_state: bool
+    devices: Sequence[Any], shard_state: bool
 ) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Any]:
     """How batches and states lie on the devices: batches are split, states copied (or split, where that divides)."""
     num = len(devices)

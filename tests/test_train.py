@@ -14,7 +14,7 @@ import pytest
 from kill_target import experiment as case_experiment
 
 from jgen.checkpoints import Checkpoints, digest
-from jgen.data import Data, Dataset, in_memory
+from jgen.data import Dataset, in_memory
 from jgen.latent import vae
 from jgen.learners import gradient
 from jgen.math import likelihoods
