@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgen import random
+from jgen._checks import at_least
 from jgen._types import Batch, Key
 
 SPLITS: tuple[str, ...] = ("train", "valid", "test")
@@ -102,9 +103,8 @@ def in_memory(
         ValueError: a batch size is not positive, or exceeds the training split.
     """
     num_train = dataset.size("train")
-    for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-        if size is not None and size < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {size}.")
+    at_least("batch_size", batch_size, 1)
+    at_least("eval_batch_size", batch_size if eval_batch_size is None else eval_batch_size, 1)
     if num_train < batch_size:
         raise ValueError(f"`batch_size` must be at most the {num_train} training examples, got {batch_size}.")
     key, steps_per_epoch = random.stream(seed, "data"), num_train // batch_size
@@ -114,12 +114,8 @@ def in_memory(
     def permutation(epoch: int) -> Any:
         return np.random.default_rng((seed, epoch)).permutation(num_train).astype(np.int32)
 
-    def gather(how: Transform | None, arrays: Batch, rows: Any, first: Any, second: Any) -> Batch:
-        batch = {name: jnp.take(x, rows, axis=0) for name, x in arrays.items()}
-        return batch if how is None else how(jax.random.fold_in(jax.random.fold_in(key, first), second), batch)
-
-    take = jax.jit(functools.partial(gather, transform))
-    take_eval = jax.jit(functools.partial(gather, eval_transform or transform))
+    take = jax.jit(functools.partial(_gather, transform, key))
+    take_eval = jax.jit(functools.partial(_gather, eval_transform or transform, key))
 
     def train(step: int) -> Batch:
         epoch, i = divmod(step, steps_per_epoch)
@@ -135,3 +131,8 @@ def in_memory(
             yield take_eval(on_device(split), rows, np.int32(1 + SPLITS.index(split)), np.int32(i)), count
 
     return Data(train, batches)
+
+
+def _gather(transform: Transform | None, key: Key, arrays: Batch, rows: Any, first: Any, second: Any) -> Batch:
+    batch = {name: jnp.take(x, rows, axis=0) for name, x in arrays.items()}
+    return batch if transform is None else transform(jax.random.fold_in(jax.random.fold_in(key, first), second), batch)

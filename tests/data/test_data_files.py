@@ -5,6 +5,7 @@ import struct
 import wave
 import zipfile
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,10 @@ from jgen.data.pipeline import SPLITS
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (40, 5, 7)).astype(np.uint8)
 COLOUR = RNG.integers(0, 256, (40, 5, 7, 3)).astype(np.uint8)
+
+
+def _savez(path, arrays: dict[str, Any]):
+    np.savez(path, **arrays)
 
 
 def _sizes(data):
@@ -124,7 +129,7 @@ def test_npz_that_cannot_be_used(tmp_path, monkeypatch):
         ({"train": np.full((9, 2), 1e39)}, "expected finite numbers .*found 9 examples of train with others, first 0"),
         ({"train": np.full((9, 2), 1j)}, "expected bool, whole or floating numbers, found train of type complex128"),
     ):
-        np.savez(path, **content)
+        _savez(path, content)
         _refused(path, match)
     np.savez(path, train=np.array([{"a": 1}] * 9), allow_pickle=True)
     _refused(path, "Python objects, which are never unpickled")
@@ -188,10 +193,12 @@ def test_idx_without_labels_and_of_other_types(tmp_path):
     (folder / "t10k-labels-idx1-ubyte").unlink()
     assert set(load(str(folder)).splits["train"]) == {"x"}
     path = tmp_path / "mine-idx3-float"
-    path.write_bytes(_idx(np.float32(GREY) / 9, 0x0D))
+    path.write_bytes(_idx(GREY.astype(np.float32) / 9, 0x0D))
     data = load(str(path))
     assert data.levels is None
-    assert {x.tobytes() for s in SPLITS for x in data.splits[s]["x"]} == {x.tobytes() for x in np.float32(GREY) / 9}
+    assert {x.tobytes() for s in SPLITS for x in data.splits[s]["x"]} == {
+        x.tobytes() for x in GREY.astype(np.float32) / 9
+    }
 
 
 def test_broken_idx(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jgen.data import arrays, load, tfds
+from jgen.data import arrays, load, text, tfds
 
 IMAGE = {
     "image": {"dtype": "uint8", "shape": {"dimensions": ["4", "6", "1"]}},
@@ -45,7 +45,7 @@ def _prepare(folder, features, splits, file_format="array_record"):
     for split, examples in splits.items():
         writer = ArrayRecordWriter(str(folder / f"{name}-{split}.array_record-00000-of-00001"), "group_size:1")
         for example in examples:
-            proto = tf_example_pb2.Example()
+            proto = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
             for key, value in example.items():
                 feature = proto.features.feature[key]
                 if isinstance(value, bytes):
@@ -96,8 +96,9 @@ def test_text_becomes_characters(tmp_path):
     lines = {"train": [{"text": b"abc abc abc abc abc"}, {"text": "dé".encode()}], "test": [{"text": b"cab"}]}
     _prepare(tmp_path / "lines" / "1.0.0", {"text": TEXT}, lines)
     data = load(f"tfds:lines?data_dir={tmp_path}", length=2, holdout=(0.2, 0.2))
+    assert data.vocabulary is not None
     assert data.vocabulary == tuple("\n abcdé")
-    assert "".join(data.vocabulary[token] for token in data.splits["test"]["tokens"].ravel()) == "ca"
+    assert text.decode(data.splits["test"]["tokens"], data.vocabulary) == "ca"
     assert data.splits["train"]["tokens"].shape == (9, 2)
 
 
