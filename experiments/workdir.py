@@ -51,7 +51,9 @@ def claim(directory: pathlib.Path, description: dict[str, Any], devices: Sequenc
     try:
         directory.mkdir(parents=True, exist_ok=True)
         notes = {"versions": versions(), "device": device(devices or jax.devices())}
-        path.write_text(json.dumps({**description, **notes}, indent=1) + "\n")
+        part = directory / "config.json.part"
+        part.write_text(json.dumps({**description, **notes}, indent=1) + "\n")
+        part.replace(path)
     except OSError as error:
         raise ValueError(f"`--workdir` must be a directory that can be written, got {directory}: {error}.") from error
     return True

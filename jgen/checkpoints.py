@@ -1,10 +1,12 @@
 """Checkpoints of a run: written by Orbax, asynchronously and atomically, and verified when they are read."""
 
+import contextlib
+import errno
 import hashlib
 import pathlib
 import shutil
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -38,23 +40,29 @@ class Checkpoints:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         try:
-            self._manager.close()
+            with _full_disk_is_an_os_error():
+                self._manager.close()
         except Exception:
             if kind is None:
                 raise
 
     def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
-        """Starts writing `state`, a pytree, and `notes`, which JSON can hold, as checkpoint `step`."""
+        """Starts writing `state`, a pytree, and `notes`, which JSON can hold, as checkpoint `step`.
+
+        Raises:
+            OSError: the disk is full (ENOSPC), perhaps found while the checkpoint before this one was written.
+        """
         if step in self._manager.all_steps():
             return
         notes = {**notes, "sha256": digest(state)}
-        self._manager.save(
-            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
-        )
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
+        with _full_disk_is_an_os_error():
+            self._manager.save(step, args=args)
 
     def wait(self) -> None:
         """Returns when what was saved is on disk; raises what the writing raised."""
-        self._manager.wait_until_finished()
+        with _full_disk_is_an_os_error():
+            self._manager.wait_until_finished()
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint."""
@@ -83,6 +91,17 @@ class Checkpoints:
             else:
                 return step, found.state, found.notes
         return None
+
+
+@contextlib.contextmanager
+def _full_disk_is_an_os_error() -> Iterator[None]:
+    """Orbax reports a full disk as a ValueError with TensorStore's text."""
+    try:
+        yield
+    except ValueError as error:
+        if "No space left" not in str(error) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, "No space left on device") from error
 
 
 def _first_line(error: Exception) -> str:

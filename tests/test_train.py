@@ -248,7 +248,7 @@ def test_evaluation_counts_every_example_once():
     np.testing.assert_allclose(record.lines[-1][2]["mean"], rows.mean(), rtol=1e-6)
 
 
-KILLED = ["vae", "gan", "rbm", "ddpm"]
+KILLED = ["vae", "gan", "rbm", "ddpm_averaged"]
 
 
 def _life(name, directory, when):
