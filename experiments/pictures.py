@@ -4,10 +4,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
 
@@ -27,12 +23,11 @@ def grid(path: pathlib.Path, images: Any, columns: int = 8, title: str = "") -> 
     """Writes (n, h, w, c) images in [0, 1], c = 1 or 3, as one sheet."""
     sheet = tile(images, columns)
     scale = max(1, round(480 / sheet.shape[1]))
-    figure, axis = plt.subplots(
-        figsize=(sheet.shape[1] * scale / 100, sheet.shape[0] * scale / 100 + 0.3 * bool(title))
-    )
-    _show(axis, sheet)
+    height = sheet.shape[0] * scale / 100 + 0.3 * bool(title)
+    figure, axes = _figure(1, 1, sheet.shape[1] * scale / 100, height)
+    _show(axes[0, 0], sheet)
     if title:
-        axis.set_title(title, fontsize=9)
+        axes[0, 0].set_title(title, fontsize=9)
     _save(figure, path)
 
 
@@ -40,7 +35,7 @@ def panels(path: pathlib.Path, named: Mapping[str, Any], columns: int = 8) -> No
     """Writes several sheets of images side by side, each under its name."""
     sheets = {name: tile(images, columns) for name, images in named.items()}
     tallest = max(sheet.shape[0] / sheet.shape[1] for sheet in sheets.values())
-    figure, axes = plt.subplots(1, len(named), figsize=(4.2 * len(named), 4.2 * tallest + 0.4), squeeze=False)
+    figure, axes = _figure(1, len(named), 4.2 * len(named), 4.2 * tallest + 0.4)
     for axis, (name, sheet) in zip(axes[0], sheets.items(), strict=True):
         _show(axis, sheet)
         axis.set_title(name, fontsize=10)
@@ -49,7 +44,7 @@ def panels(path: pathlib.Path, named: Mapping[str, Any], columns: int = 8) -> No
 
 def scatter(path: pathlib.Path, named: Mapping[str, Any], labels: Any = None, limit: float | None = None) -> None:
     """Writes one panel of (n, 2) points per name, coloured by `labels` (one array for all) where they are given."""
-    figure, axes = plt.subplots(1, len(named), figsize=(4.2 * len(named), 4.2), squeeze=False)
+    figure, axes = _figure(1, len(named), 4.2 * len(named), 4.2)
     for axis, (name, points) in zip(axes[0], named.items(), strict=True):
         points = np.asarray(points)
         coloured = axis.scatter(points[:, 0], points[:, 1], s=4, c=labels, cmap="tab10" if labels is not None else None)
@@ -64,7 +59,7 @@ def scatter(path: pathlib.Path, named: Mapping[str, Any], labels: Any = None, li
 
 def heatmap(path: pathlib.Path, named: Mapping[str, Any], extent: tuple[float, float, float, float]) -> None:
     """Writes one panel per name of values on a grid, [row = second coordinate, column = first], over `extent`."""
-    figure, axes = plt.subplots(1, len(named), figsize=(4.2 * len(named), 4.2), squeeze=False)
+    figure, axes = _figure(1, len(named), 4.2 * len(named), 4.2)
     for axis, (name, values) in zip(axes[0], named.items(), strict=True):
         axis.imshow(np.asarray(values), origin="lower", extent=extent, cmap="viridis", aspect="equal")
         axis.set_title(name, fontsize=10)
@@ -78,7 +73,7 @@ def curves(path: pathlib.Path, named: Mapping[str, tuple[Sequence[int], Sequence
         return
     columns = min(3, len(metrics))
     rows = -(-len(metrics) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.0 * rows), squeeze=False)
+    figure, axes = _figure(rows, columns, 4.2 * columns, 3.0 * rows)
     for axis in axes.ravel()[len(metrics) :]:
         axis.axis("off")
     for axis, metric in zip(axes.ravel(), metrics, strict=False):
@@ -91,6 +86,15 @@ def curves(path: pathlib.Path, named: Mapping[str, tuple[Sequence[int], Sequence
     _save(figure, path)
 
 
+def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
+    """(figure, (rows, columns) axes) of a size in inches."""
+    # Imported here and without pyplot: a run is sooner at its first step, and the user's backend stays as it is.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
 def _show(axis: Any, sheet: np.ndarray) -> None:
     axis.imshow(sheet[..., 0] if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.axis("off")
@@ -100,4 +104,3 @@ def _save(figure: Any, path: pathlib.Path) -> None:
     figure.tight_layout(pad=0.3)
     # Without the Software entry two runs of one seed write the same bytes.
     figure.savefig(path, dpi=100, metadata={"Software": None})
-    plt.close(figure)
