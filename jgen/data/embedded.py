@@ -4,9 +4,9 @@ Their splits are part of their protocol: a constant fixes them, and no user's se
 """
 
 import functools
+from typing import Any
 
 import numpy as np
-from sklearn import datasets
 
 from jgen._checks import one_of
 from jgen.data.pipeline import SPLITS, Dataset
@@ -22,7 +22,7 @@ def digits() -> Dataset:
     Origin: UCI Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998), CC BY 4.0; scikit-learn ships its
     test part.
     """
-    images, label = datasets.load_digits(return_X_y=True)
+    images, label = _sklearn().load_digits(return_X_y=True)
     arrays = {"x": images.astype(np.uint8).reshape(-1, 8, 8, 1), "label": label.astype(np.int32)}
     return Dataset("digits", _split(arrays, 1_200, 297), levels=17, label_names=tuple("0123456789"))
 
@@ -51,7 +51,7 @@ def _tiles(name: str, size: int, *, grey: bool) -> Dataset:
     if not 2 <= size <= 128:
         raise ValueError(f"`size` of {name} must be in 2..128, got {size}.")
     x, label = [], []
-    for i, image in enumerate(datasets.load_sample_images().images):
+    for i, image in enumerate(_sklearn().load_sample_images().images):
         pixels = np.asarray(image, np.float64) @ np.array([[0.299], [0.587], [0.114]]) if grey else image
         rows, columns = pixels.shape[0] // size, pixels.shape[1] // size
         cut = np.round(pixels[: rows * size, : columns * size]).astype(np.uint8)
@@ -79,7 +79,7 @@ def table(name: str) -> Dataset:
         ValueError: there is no such table.
     """
     one_of("table", name, TABLES)
-    raw = getattr(datasets, f"load_{name}")()
+    raw = getattr(_sklearn(), f"load_{name}")()
     arrays, names = {"x": raw.data.astype(np.float32)}, None
     if name == "diabetes":
         arrays["target"] = raw.target.astype(np.float32)
@@ -87,6 +87,12 @@ def table(name: str) -> Dataset:
         arrays["label"], names = raw.target.astype(np.int32), tuple(str(c) for c in raw.target_names)
     num = len(raw.data)
     return Dataset(f"table:{name}", _split(arrays, num - 2 * (num // 10), num // 10), label_names=names)
+
+
+def _sklearn() -> Any:
+    from sklearn import datasets  # 0.7 s, which the import of other data sets need not wait for
+
+    return datasets
 
 
 def _split(arrays: dict[str, np.ndarray], num_train: int, num_valid: int) -> dict[str, dict[str, np.ndarray]]:
