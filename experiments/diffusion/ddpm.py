@@ -64,6 +64,8 @@ class Config:
     batch_size: int = 128
     num_steps: int = 15_000
     eval_every: int = 2_500
+    eval_terms: int = 4
+    """Terms of the bound that are drawn for each validation example."""
     bound_terms: int | None = None
     """Terms of the bound that are drawn for each test example; by default all of them are summed."""
     num_test: int | None = None
@@ -85,12 +87,12 @@ PRESETS = {
     "smoke": Config(num_steps=2, eval_every=2, hidden_size=16, diffusion_steps=10, batch_size=16, ddim_steps=5),
     "mnist": Config(
         data="tfds:mnist",
-        channels=(32, 64, 64),
+        channels=(16, 32, 64),
         attention_levels=(2,),
-        learning_rate=5e-4,
         batch_size=64,
-        num_steps=6_000,
+        num_steps=8_000,
         eval_every=2_000,
+        eval_terms=1,
         bound_terms=10,
     ),
     "cifar10": Config(
@@ -108,7 +110,7 @@ PRESETS = {
         batch_size=128,
         num_steps=800_000,
         eval_every=10_000,
-        bound_terms=None,
+        eval_terms=1,
     ),
 }
 
@@ -117,9 +119,10 @@ def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
     dataset = load(config.data, seed=seed)
     denoiser = _denoiser(config, dataset)
-    model = average(
-        ddpm.model(denoiser, dataset.shape, _optimizer(config), objective=config.objective), config.average_decay
+    model = ddpm.model(
+        denoiser, dataset.shape, _optimizer(config), objective=config.objective, eval_terms=config.eval_terms
     )
+    model = average(model, config.average_decay)
     data = in_memory(dataset, config.batch_size, seed, transform=transforms.only("x"))
     measure = functools.partial(_measure, config, denoiser, data, dataset)
     draw = functools.partial(_draw, config, denoiser, data, dataset.shape)
