@@ -124,19 +124,30 @@ def table_flow(
 
 
 def image_flow(
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     *,
     num_levels: int = 2,
     channels: int = 32,
+    growth: int = 2,
     num_blocks: int = 2,
     bound: float = 2.0,
 ) -> Flow:
     """The paper's multi-scale flow (section 3.6): each level is three checkerboard couplings, squeeze, three channel
-    couplings, split; the last level is four checkerboard couplings. Hidden channels double at each squeeze.
+    couplings, split; the last level is four checkerboard couplings.
+
+    Args:
+        shape: (height, width, channels) of an image.
+        num_levels: scales.
+        channels: of the residual networks before the first squeeze.
+        growth: by how much they grow at each squeeze; the paper doubles them.
+        num_blocks: residual blocks in each network.
+        bound: the largest |log-scale|.
 
     Raises:
-        ValueError: a level would have to squeeze an odd height or width.
+        ValueError: `shape` has not three axes, or a level would have to squeeze an odd height or width.
     """
+    if len(shape) != 3:
+        raise ValueError(f"`shape` must be (height, width, channels), got {shape}.")
     at_least("num_levels", num_levels, 1)
     layers: list[Layer] = []
     height, width, depth = shape
@@ -147,7 +158,7 @@ def image_flow(
             break
         if height % 2 or width % 2:
             raise ValueError(f"`num_levels` must be at most {level + 1} for images of shape {shape}, got {num_levels}.")
-        height, width, depth, channels = height // 2, width // 2, 4 * depth, 2 * channels
+        height, width, depth, channels = height // 2, width // 2, 4 * depth, growth * channels
         layers += [Squeeze(), *_couplings("channel", (height, width, depth), 3, channels, num_blocks, bound), Split()]
         depth //= 2
     return Flow(tuple(shape), tuple(layers))
