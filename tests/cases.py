@@ -9,16 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import targets
 
 from jgen import Model, Sampler
+from jgen.adversarial import dcgan, gan
 from jgen.autoregressive import made, rnn
 from jgen.diffusion import ddpm, schedules
 from jgen.diffusion.denoiser import Denoiser
+from jgen.energy import rbm
+from jgen.flows import real_nvp
 from jgen.latent import vae
 from jgen.learners import average
 from jgen.math import likelihoods
+from jgen.nets.mlp import MLP
 from jgen.nets.time_mlp import TimeMLP
 from jgen.nets.unet import UNet
+from jgen.samplers import gibbs, langevin, metropolis
 
 ADAM = optax.adam(1e-2)
 BATCH = 32
@@ -115,6 +121,11 @@ def _vae_exact(state: Any, batch: Any) -> Any:
     return jax.nn.logsumexp(log_joint + jax.scipy.stats.norm.logpdf(z)[None], axis=1) + jnp.log(step)
 
 
+def _gan(**keywords: Any) -> Model[Any]:
+    players = {"generator_optimizer": ADAM, "critic_optimizer": ADAM}
+    return gan.model(MLP((8, 2)), MLP((8, 1)), latent_size=3, **players, **keywords)
+
+
 MODELS: list[ModelCase] = [
     ModelCase("made", lambda: made.model(ADAM, hidden_sizes=(8, 6), num_masks=2), binary(4), every(4)),
     ModelCase(
@@ -145,6 +156,28 @@ MODELS: list[ModelCase] = [
         ),
         lambda: {"x": levels(4, 4, 1, size=5)()["x"].astype(jnp.uint8)},
     ),
+    ModelCase(
+        "real_nvp",
+        lambda: real_nvp.model(real_nvp.table_flow(2, num_layers=2, hidden_sizes=(8,)), optimizer=ADAM),
+        real(2),
+        bounds=(-8.0, 8.0),
+    ),
+    ModelCase(
+        "real_nvp_image",
+        lambda: real_nvp.model(
+            real_nvp.image_flow((4, 4, 1), channels=4, num_blocks=1), optimizer=ADAM, levels=5, num_samples=2
+        ),
+        lambda: {"x": levels(4, 4, 1, size=5)()["x"].astype(jnp.uint8)},
+    ),
+    ModelCase("gan", lambda: _gan(num_critic_steps=4, instance_noise=optax.linear_schedule(0.5, 0.0, 10)), real(2)),
+    ModelCase("gan_minimax", lambda: _gan(loss="minimax", label_smoothing=0.1), real(2)),
+    ModelCase(
+        "dcgan",
+        lambda: dcgan.model((8, 8, 1), latent_size=3, channels=2, generator_optimizer=ADAM, critic_optimizer=ADAM),
+        real(8, 8, 1),
+    ),
+    ModelCase("rbm", lambda: rbm.model(4, 3, ADAM, num_chains=16, weight_decay=1e-3), binary(4), every(4)),
+    ModelCase("rbm_cd", lambda: rbm.model(4, 3, ADAM, num_steps=2, persistent=False), binary(4), every(4)),
     ModelCase("vae", lambda: _vae(likelihoods.Bernoulli(), 1), binary(4), exact=_vae_exact),
     ModelCase(
         "vae_iwae_bound", lambda: _vae(likelihoods.Bernoulli(), 1, num_bound_samples=8), binary(4), exact=_vae_exact
@@ -154,4 +187,77 @@ MODELS: list[ModelCase] = [
     ModelCase("vae_gaussian_averaged", lambda: average(_vae(likelihoods.Gaussian()), 0.9), real(4)),
 ]
 
-SAMPLERS: list[SamplerCase] = []
+SAMPLERS: list[SamplerCase] = [
+    SamplerCase(
+        "metropolis_random_walk",
+        lambda log_density: metropolis.sampler(log_density, metropolis.random_walk(1.5)),
+        targets.log_exp,
+        targets.draw_log_exp,
+        targets.moments,
+    ),
+    SamplerCase(
+        "metropolis_multiplicative",
+        lambda log_density: metropolis.sampler(log_density, targets.multiply),
+        targets.exponential,
+        lambda key, num: jax.random.exponential(key, (num,)),
+        targets.moments,
+    ),
+    SamplerCase(
+        "metropolis_asymmetric_states",
+        lambda log_density: metropolis.sampler(log_density, targets.up_more),
+        targets.weights,
+        targets.draw_weights,
+        targets.one_hot_six,
+        support=lambda: jnp.arange(6),
+    ),
+    SamplerCase(
+        "metropolis_independence",
+        lambda log_density: metropolis.sampler(
+            log_density, metropolis.independence(lambda key: 2 * jax.random.normal(key), lambda x: -(x**2) / 8)
+        ),
+        lambda x: -0.5 * x**2,
+        lambda key, num: jax.random.normal(key, (num,)),
+        targets.moments,
+    ),
+    SamplerCase("metropolis_pytree", targets.pair_walk, targets.pair, targets.draw_pair, targets.pair_statistics),
+    SamplerCase(
+        "gibbs_random_scan",
+        targets.ising_gibbs("random"),
+        targets.ising,
+        targets.draw_ising,
+        targets.ising_statistics,
+        support=lambda: targets.SPINS,
+    ),
+    SamplerCase(
+        "gibbs_systematic_scan",
+        targets.ising_gibbs("systematic"),
+        targets.ising,
+        targets.draw_ising,
+        targets.ising_statistics,
+        reversible=False,
+        support=lambda: targets.SPINS,
+    ),
+    SamplerCase(
+        "gibbs_blocks",
+        lambda log_density: gibbs.sampler(targets.PAIR_BLOCKS),
+        targets.pair,
+        targets.draw_pair,
+        targets.pair_statistics,
+        reversible=False,
+    ),
+    SamplerCase(
+        "langevin",  # keeps its own law: N(0, 1/(1 − 0.8/2))
+        lambda log_density: langevin.sampler(log_density, 0.8),
+        lambda x: -0.5 * x**2,
+        lambda key, num: jax.random.normal(key, (num,)) / jnp.sqrt(0.6),
+        targets.moments,
+    ),
+    SamplerCase(
+        "rbm_gibbs",
+        lambda log_density: rbm.gibbs(targets.MACHINE),
+        targets.machine,
+        targets.draw_machine,
+        targets.machine_statistics,
+        support=targets.machine_states,
+    ),
+]

@@ -75,6 +75,7 @@ def alternating(
     num_parts = max(player.num_steps for player in players.values())
 
     def init_state(key: Key, batch: Batch) -> AlternatingState:
+        random.batch_size(batch)  # raises where this is no batch
         params, stats = init(key, batch)
         return AlternatingState(params, stats, {name: p.optimizer.init(params[name]) for name, p in players.items()})
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jgen import random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
 from jgen.learners.gradient import mean_over
 from jgen.model import Model
@@ -63,6 +64,7 @@ def contrastive(
         raise ValueError(f"`num_steps` must be at least 1, got {num_steps}.")
 
     def init_state(key: Key, batch: Batch) -> ContrastiveState:
+        random.batch_size(batch)  # raises where this is no batch
         params, chains = init(key, batch)
         return ContrastiveState(params, chains, optimizer.init(params))
 
@@ -72,6 +74,7 @@ def contrastive(
         return positive - negative + penalty(params), metrics
 
     def update(key: Key, state: ContrastiveState, batch: Batch) -> tuple[ContrastiveState, Metrics]:
+        random.batch_size(batch)  # raises where this is no batch
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         init_key, run_key = jax.random.split(key)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jgen import random
 from jgen._types import Batch, Key, Metrics, Params
 from jgen.model import Model
 
@@ -37,10 +38,12 @@ def counting(
 
     def init(key: Key, batch: Batch) -> CountingState:
         del key
+        random.batch_size(batch)  # raises where this is no batch
         moments = empty(batch)
         return CountingState(solve(moments), moments)
 
     def update(key: Key, state: CountingState, batch: Batch) -> tuple[CountingState, Metrics]:
+        random.batch_size(batch)  # raises where this is no batch
         added = collect(batch)
         if axis_name is not None:
             added = jax.lax.psum(added, axis_name)

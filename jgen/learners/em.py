@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jgen import random
 from jgen._types import Batch, Key, Metrics, Params
 from jgen.learners.gradient import mean_over
 from jgen.model import Model
@@ -36,7 +37,12 @@ def em(
 
     def update(key: Key, state: EMState, batch: Batch) -> tuple[EMState, Metrics]:
         del key
+        random.batch_size(batch)  # raises where this is no batch
         statistics, metrics = mean_over(expect(state.params, batch), axis_name)
         return EMState(maximize(state.params, statistics)), metrics
 
-    return Model(lambda key, batch: EMState(init(key, batch)), update, evaluate, sample, log_prob)
+    def init_state(key: Key, batch: Batch) -> EMState:
+        random.batch_size(batch)  # raises where this is no batch
+        return EMState(init(key, batch))
+
+    return Model(init_state, update, evaluate, sample, log_prob)

@@ -58,10 +58,12 @@ def gradient(
     """
 
     def init_state(key: Key, batch: Batch) -> GradientState:
+        random.batch_size(batch)  # raises where this is no batch
         params, stats = init(key, batch)
         return GradientState(params, stats, optimizer.init(params))
 
     def update(key: Key, state: GradientState, batch: Batch) -> tuple[GradientState, Metrics]:
+        random.batch_size(batch)  # raises where this is no batch
         batch = random.with_index(batch, axis_name)
 
         def objective(params: Params) -> tuple[Scalar, tuple[Params, Metrics]]:

@@ -1,0 +1,237 @@
+"""Every model passes the same tests: what `jgen.Model` promises, and more where its fields say more."""
+
+import types
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import BATCH, MODELS, ModelCase
+from scipy import stats
+
+from jgen import Model
+from jgen.checkpoints import Checkpoints
+
+NUM_DEVICES = 8
+
+
+class Subject:
+    """One model with what is compiled once for all of its tests."""
+
+    def __init__(self, case: ModelCase) -> None:
+        self.case, self.model, self.batch = case, case.build(), case.batch()
+        self.size = len(next(iter(self.batch.values())))
+        self.init, self.update = jax.jit(self.model.init), jax.jit(self.model.update)
+        self.evaluate = jax.jit(self.model.evaluate)
+        self.start = self.init(jax.random.key(0), self.batch)
+        self.state, self.metrics = self.steps(self.start, self.batch, 1, 3)
+
+    def steps(self, state: Any, batch: Any, first: int, last: int) -> tuple[Any, Any]:
+        metrics = {}
+        for step in range(first, last):
+            state, metrics = self.update(jax.random.key(step), state, batch)
+        return state, metrics
+
+    def draw(self, num: int) -> Any:
+        assert self.model.sample is not None
+        return jax.jit(self.model.sample, static_argnums=2)(jax.random.key(5), self.state, num)
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=lambda case: case.name)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """Parametrized at module scope, so that a model's tests run together and it compiles once."""
+    return Subject(request.param)
+
+
+def spec(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_names_are_unique():
+    assert len({case.name for case in MODELS}) == len(MODELS)
+
+
+def test_state_is_a_named_tuple_with_params_and_depends_on_the_key_only(subject):
+    assert "params" in subject.start._fields
+    assert_equal(subject.start, subject.init(jax.random.key(0), subject.batch))
+
+
+def test_update_is_pure_and_repeats_itself(subject):
+    before = jax.tree.map(np.array, subject.start)
+    assert_equal(subject.steps(subject.start, subject.batch, 1, 3), (subject.state, subject.metrics))
+    assert_equal(subject.start, before)
+
+
+def test_update_keeps_structure_shapes_and_dtypes(subject):
+    after, metrics = jax.eval_shape(subject.model.update, jax.random.key(1), subject.start, subject.batch)
+    assert spec(after) == spec(subject.start)
+    assert {name: value.shape for name, value in metrics.items()} == dict.fromkeys(metrics, ())
+    assert metrics
+
+
+def test_learning_changes_params_and_metrics_are_finite(subject):
+    pairs = zip(jax.tree.leaves(subject.start.params), jax.tree.leaves(subject.state.params), strict=True)
+    assert any(not np.array_equal(one, other) for one, other in pairs)
+    assert all(np.isfinite(value) for value in subject.metrics.values())
+
+
+def test_evaluation_gives_finite_scalars_or_one_value_per_example_and_changes_nothing(subject):
+    before = jax.tree.map(np.array, subject.state)
+    metrics = subject.evaluate(jax.random.key(2), subject.state, subject.batch)
+    for name, value in metrics.items():
+        assert value.shape in ((), (subject.size,)), name
+        assert np.all(np.isfinite(value)), name
+    assert_equal(subject.state, before)
+
+
+def test_seeds_vmap(subject):
+    def learn(key):
+        state = subject.model.init(key, subject.batch)
+        return subject.model.update(key, state, subject.batch)[0]
+
+    states = jax.eval_shape(jax.vmap(learn), jax.random.split(jax.random.key(0), 3))
+    assert jax.tree.map(lambda leaf: leaf.shape, states) == jax.tree.map(lambda leaf: (3, *leaf.shape), subject.start)
+
+
+def test_a_batch_over_eight_devices_gives_what_one_device_gives(subject):
+    mesh = jax.make_mesh((NUM_DEVICES,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    copy = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    batch, start = jax.device_put(subject.batch, split), jax.device_put(subject.start, copy)
+    state, metrics = subject.steps(start, batch, 1, 3)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(value, subject.metrics[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    # Adam turns the sign of a gradient that is zero but for rounding into a whole step: hence not 1e-5 here.
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=5e-3), state, subject.state)
+
+
+def test_saved_restored_and_continued_equals_never_stopped(subject, tmp_path):
+    half, _ = subject.steps(subject.start, subject.batch, 1, 2)
+    with Checkpoints(tmp_path / "checkpoints", pytest.fail) as checkpoints:
+        checkpoints.save(1, half, {})
+        checkpoints.wait()
+        found = checkpoints.restore(half)
+    assert found is not None
+    assert_equal(subject.steps(found[1], subject.batch, 2, 3), (subject.state, subject.metrics))
+
+
+def test_what_is_no_batch_is_refused(subject):
+    name, value = next(iter(subject.batch.items()))
+    wrong = {
+        "must be a dict of arrays": types.MappingProxyType(subject.batch),
+        "must hold at least one array": {},
+        "must hold arrays that share their leading axis": {**subject.batch, "odd": value[:-1]},
+    }
+    for message, batch in wrong.items():
+        with pytest.raises(ValueError, match=f"`batch` {message}"):
+            subject.model.init(jax.random.key(0), batch)
+        with pytest.raises(ValueError, match=f"`batch` {message}"):
+            subject.model.update(jax.random.key(0), subject.start, batch)
+    assert name
+
+
+def test_samples_look_like_data(subject):
+    if subject.model.sample is None:
+        pytest.skip("this model has no `sample`")
+    samples = jax.eval_shape(lambda key, state: subject.model.sample(key, state, 4), jax.random.key(0), subject.state)
+    expected = {name: (4, *jnp.shape(value)[1:]) for name, value in subject.batch.items()}
+    assert {name: value.shape for name, value in samples.items()} == expected
+    for name, value in samples.items():
+        kind = jnp.issubdtype(jnp.result_type(subject.batch[name]), jnp.integer)
+        assert jnp.issubdtype(value.dtype, jnp.integer) == kind, name
+
+
+def test_samples_do_not_depend_on_their_batch(subject):
+    if subject.model.sample is None:
+        pytest.skip("this model has no `sample`")
+    three = subject.draw(3)
+    for name, value in subject.draw(8).items():
+        assert np.all(np.isfinite(value)), name
+        if jnp.issubdtype(value.dtype, jnp.floating):
+            np.testing.assert_allclose(value[:3], three[name], rtol=1e-5, atol=1e-5, err_msg=name)
+        else:
+            np.testing.assert_array_equal(value[:3], three[name], err_msg=name)
+
+
+def test_log_prob_and_log_bound_are_finite_nats_per_example(subject):
+    model: Model[Any] = subject.model
+    found = []
+    if model.log_prob is not None:
+        found.append(jax.jit(model.log_prob)(subject.state, subject.batch))
+    if model.log_bound is not None:
+        found.append(jax.jit(model.log_bound)(jax.random.key(0), subject.state, subject.batch))
+    for value in found:
+        assert value.shape == (subject.size,)
+        assert value.dtype == jnp.float32
+        assert np.all(np.isfinite(value))
+
+
+def test_masses_sum_to_one_and_samples_follow_them(subject):
+    if subject.case.space is None:
+        pytest.skip("no small discrete space is given")
+    space = subject.case.space()
+    mass = np.exp(np.asarray(jax.jit(subject.model.log_prob)(subject.state, space), np.float64))
+    assert abs(mass.sum() - 1) < 1e-4
+    assert g_test(space, mass / mass.sum(), subject.draw(4_000)) > 1e-4
+
+
+def g_test(space: dict[str, Any], mass: np.ndarray, samples: dict[str, Any]) -> float:
+    """The p-value of the samples' counts under `mass`; points with expected counts below 5 are one cell."""
+    index = {_code(space, i): i for i in range(len(mass))}
+    num = len(next(iter(samples.values())))
+    counts = np.zeros(len(mass))
+    for i in range(num):
+        counts[index[_code(samples, i)]] += 1
+    rare = mass * num < 5
+    observed = np.append(counts[~rare], counts[rare].sum())
+    expected = np.append(mass[~rare], mass[rare].sum()) * num
+    if expected[-1] < 1e-9:
+        assert observed[-1] == 0
+        observed, expected = observed[:-1], expected[:-1]
+    if len(observed) == 1:
+        return 1.0
+    return float(stats.power_divergence(observed, expected, lambda_="log-likelihood").pvalue)
+
+
+def _code(batch: dict[str, Any], i: int) -> tuple[int, ...]:
+    return tuple(int(v) for name in sorted(batch) for v in np.ravel(batch[name][i]))
+
+
+def test_g_test_rejects_a_wrong_law():
+    space = {"x": np.array([[0], [1], [2]])}
+    draws = {"x": np.random.default_rng(0).choice(3, size=(4_000, 1), p=[0.5, 0.3, 0.2])}
+    assert g_test(space, np.array([0.5, 0.3, 0.2]), draws) > 1e-4
+    assert g_test(space, np.array([0.45, 0.33, 0.22]), draws) < 1e-4
+
+
+def test_density_integrates_to_one(subject):
+    if subject.case.bounds is None:
+        pytest.skip("no bounds are given")
+    low, high = subject.case.bounds
+    dims = subject.batch["x"].shape[1]
+    side = np.linspace(low, high, {1: 4_001, 2: 401}[dims], dtype=np.float32)
+    points = np.stack(np.meshgrid(*[side] * dims, indexing="ij"), axis=-1).reshape(-1, dims)
+    density = np.exp(np.asarray(jax.jit(subject.model.log_prob)(subject.state, {"x": jnp.asarray(points)}), np.float64))
+    density = density.reshape([len(side)] * dims)
+    for _ in range(dims):
+        density = np.trapezoid(density, side, axis=0)
+    assert abs(float(density) - 1) < 1e-3
+
+
+def test_bound_is_below_the_exact_log_likelihood(subject):
+    if subject.case.exact is None:
+        pytest.skip("no exact log-likelihood is given")
+    keys = jax.random.split(jax.random.key(3), 256)
+    draws = jax.jit(jax.vmap(subject.model.log_bound, (0, None, None)))(keys, subject.state, subject.batch)
+    gap = np.asarray(draws, np.float64) - np.asarray(jax.jit(subject.case.exact)(subject.state, subject.batch))[None]
+    error = gap.mean(axis=1).std() / np.sqrt(len(keys))
+    assert gap.mean() < 4 * error + 1e-5
+
+
+def test_batches_are_large_enough_to_be_split():
+    assert BATCH % NUM_DEVICES == 0
