@@ -12,6 +12,12 @@ def at_least(name: str, value: float, low: float) -> None:
         raise ValueError(f"`{name}` must be at least {low}, got {value}.")
 
 
+def positive(name: str, value: Any) -> None:
+    """Raises ValueError unless all of `value` are above 0; traced values pass."""
+    if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"`{name}` must be positive, got {value}.")
+
+
 def one_of(name: str, value: Any, allowed: Any) -> None:
     """Raises ValueError unless `value` is among `allowed`."""
     if value not in allowed:

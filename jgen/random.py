@@ -6,6 +6,7 @@ the unbroken one drew, and example i is the same in a batch of 3, in a batch of 
 """
 
 import zlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,3 +66,11 @@ def with_index(batch: Batch, axis_name: str | None) -> Batch:
     num = batch_size(batch)
     index: Array = jax.lax.axis_index(axis_name) * num + jnp.arange(num)
     return {**batch, INDEX: index}
+
+
+def normal_like(key: Key, tree: Any) -> Any:
+    """Standard normal noise of the shapes and dtypes of `tree`'s leaves, with one key for each leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves))
+    noise = [jax.random.normal(k, jnp.shape(x), jnp.result_type(x)) for k, x in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, noise)

@@ -36,7 +36,7 @@ def run(
     num_steps: int,
     *,
     keep: Callable[[State, Any], Any] = _nothing,
-    first_step: int = 0,
+    first_step: Any = 0,
 ) -> tuple[State, Any]:
     """Applies `sampler.step` `num_steps` times as one `lax.scan`.
 
@@ -49,7 +49,7 @@ def run(
         state: where the chain stands; from `sampler.init`.
         num_steps: how many steps to take, at least 0.
         keep: what to store of each step, (state, info) -> pytree; nothing by default.
-        first_step: the number of the first step.
+        first_step: the number of the first step; it may be traced.
 
     Returns:
         The last state, and the kept values stacked along a new leading axis of length `num_steps`.

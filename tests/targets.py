@@ -1,0 +1,144 @@
+"""Densities with exact draws, and statistics of them: what the cases of samplers aim at."""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jgen.energy import rbm
+from jgen.samplers import gibbs, metropolis
+
+SPINS = np.array(list(itertools.product([-1.0, 1.0], repeat=9)), np.float32)
+WEIGHTS = np.array([0.05, 0.3, 0.1, 0.25, 0.2, 0.1], np.float32)
+CORRELATION = 0.7
+
+
+def log_exp(x: Any) -> Any:
+    """log π of log Exp(1): skewed, with a heavy left tail."""
+    return x - jnp.exp(x)
+
+
+def draw_log_exp(key: Any, num: int) -> Any:
+    """Exact draws."""
+    return jnp.log(jax.random.exponential(key, (num,)))
+
+
+def moments(x: Any) -> Any:
+    """Bounded and unbounded functions of one coordinate, (num, 5)."""
+    return jnp.stack([x, jnp.tanh(x), jnp.exp(jnp.minimum(x, 3.0)), x**2, (x > 0) * 1.0], axis=1)
+
+
+def exponential(x: Any) -> Any:
+    """log π of Exp(1)."""
+    return jnp.where(x > 0, -x, -jnp.inf)
+
+
+def multiply(key: Any, x: Any) -> Any:
+    """x' = x·exp ξ, with its ratio log x' − log x."""
+    noise = jax.random.normal(key)
+    return x * jnp.exp(noise), noise
+
+
+def weights(x: Any) -> Any:
+    """log π on six states."""
+    return jnp.log(jnp.asarray(WEIGHTS))[x]
+
+
+def draw_weights(key: Any, num: int) -> Any:
+    """Exact draws."""
+    return jax.random.categorical(key, jnp.log(jnp.asarray(WEIGHTS)), shape=(num,))
+
+
+def one_hot_six(x: Any) -> Any:
+    """Which of the first five states, (num, 5)."""
+    return jax.nn.one_hot(x, 6)[:, :5]
+
+
+def up_more(key: Any, x: Any) -> Any:
+    """One state up with probability 0.7, else one down, on the circle: asymmetric."""
+    up = jax.random.bernoulli(key, 0.7)
+    return (x + jnp.where(up, 1, -1)) % 6, jnp.where(up, jnp.log(0.3 / 0.7), jnp.log(0.7 / 0.3))
+
+
+def ising(x: Any) -> Any:
+    """log π = 0.3 Σ s_i s_j over the bonds of a 3×3 torus."""
+    grid = jnp.reshape(x, (3, 3))
+    return 0.3 * jnp.sum(grid * (jnp.roll(grid, 1, 0) + jnp.roll(grid, 1, 1)))
+
+
+def draw_ising(key: Any, num: int) -> Any:
+    """Exact draws from the 512 states."""
+    states = jnp.asarray(SPINS)
+    return states[jax.random.categorical(key, jax.vmap(ising)(states), shape=(num,))]
+
+
+def ising_statistics(x: Any) -> Any:
+    """A spin, a bond, the magnetization's size and the energy, (num, 4)."""
+    total = jnp.sum(x, axis=1)
+    return jnp.stack([x[:, 0], x[:, 0] * x[:, 1], jnp.abs(total), jax.vmap(ising)(x)], axis=1)
+
+
+def ising_gibbs(scan: str) -> Any:
+    """(log_density) -> the kernel that draws each spin given the others."""
+    return lambda log_density: gibbs.sampler(gibbs.sites(log_density, 9, [-1.0, 1.0]), scan=scan)
+
+
+def pair(z: Any) -> Any:
+    """log π of two correlated standard normals."""
+    x, y = z["x"], z["y"]
+    return -0.5 * (x**2 - 2 * CORRELATION * x * y + y**2) / (1 - CORRELATION**2)
+
+
+def draw_pair(key: Any, num: int) -> Any:
+    """Exact draws."""
+    x, noise = jax.random.normal(key, (2, num))
+    return {"x": x, "y": CORRELATION * x + np.sqrt(1 - CORRELATION**2) * noise}
+
+
+def pair_statistics(z: Any) -> Any:
+    """First and second moments, (num, 4)."""
+    x, y = z["x"], z["y"]
+    return jnp.stack([x, y, x * y, x**2 - y], axis=1)
+
+
+def _conditional(name: str, other: str) -> gibbs.Conditional:
+    std = np.sqrt(1 - CORRELATION**2)
+    return lambda key, z: {**z, name: CORRELATION * z[other] + std * jax.random.normal(key)}
+
+
+PAIR_BLOCKS = [_conditional("x", "y"), _conditional("y", "x")]
+
+
+def pair_walk(log_density: Any) -> Any:
+    """A random walk with a scale for each leaf."""
+    return metropolis.sampler(log_density, metropolis.random_walk({"x": 0.5, "y": 1.0}))
+
+
+MACHINE = rbm.RBM(
+    jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32),
+    jnp.linspace(-1.0, 1.0, 5),
+    jnp.linspace(0.5, -0.5, 3),
+)
+
+
+def machine(v: Any) -> Any:
+    """log π of a 5×3 RBM's visible units, (1, 5): the kernel's batch of one chain."""
+    return -rbm.free_energy(MACHINE, v)[0]
+
+
+def machine_states() -> Any:
+    """All of them, (32, 1, 5)."""
+    return jnp.asarray(list(itertools.product([0.0, 1.0], repeat=5)))[:, None]
+
+
+def draw_machine(key: Any, num: int) -> Any:
+    """Exact draws."""
+    states = machine_states()
+    return states[jax.random.categorical(key, jax.vmap(machine)(states), shape=(num,))]
+
+
+def machine_statistics(v: Any) -> Any:
+    """Every unit and a product of two, (num, 6)."""
+    return jnp.concatenate([v[:, 0], v[:, 0, :1] * v[:, 0, 1:2]], axis=1)

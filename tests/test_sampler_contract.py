@@ -1,0 +1,226 @@
+"""What every sampler must do, over `cases.SAMPLERS`: keep its target, move, be a function of its key, trace once.
+
+Chains start from exact draws, so nothing here depends on mixing: after 1 and after 10 steps every statistic must have
+kept its mean (in pairs, which is far sharper than in groups), and a reversible kernel must not know past from future.
+"""
+
+import collections
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import stat_checks as stat
+from cases import SAMPLERS, SamplerCase
+
+from jgen import Sampler, run
+from jgen.samplers import metropolis
+
+NUM = 50_000
+STEPS = 10
+by_name = pytest.mark.parametrize("case", SAMPLERS, ids=lambda case: case.name)
+
+
+def _walk(case: SamplerCase, kernel: Sampler[Any], num: int = NUM) -> tuple[Any, Any]:
+    """Exact draws, and where chains from them stand after each of the steps: (num, ...) and (num, STEPS, ...)."""
+
+    def chain(key: Any, position: Any) -> Any:
+        init_key, run_key = jax.random.split(key)
+        state = kernel.init(init_key, position)
+        return run(run_key, kernel, state, STEPS, keep=lambda state, info: state.position)[1]
+
+    starts = case.draw(jax.random.key(11), num)
+    return starts, jax.jit(jax.vmap(chain))(jax.random.split(jax.random.key(12), num), starts)
+
+
+@functools.cache
+def _paths(name: str) -> tuple[Any, Any]:
+    case = next(case for case in SAMPLERS if case.name == name)
+    return _walk(case, case.build(case.log_density))
+
+
+def _after(kept: Any, step: int) -> Any:
+    return jax.tree.map(lambda x: x[:, step - 1], kept)
+
+
+def _cells(case: SamplerCase, positions: Any) -> np.ndarray:
+    support = np.asarray(case.support())  # pyright: ignore[reportOptionalCall]
+    number = {row.tobytes(): i for i, row in enumerate(support)}
+    counts = collections.Counter(number[row.tobytes()] for row in np.asarray(positions, support.dtype))
+    return np.array([counts[i] for i in range(len(support))])
+
+
+def check_stationary(case: SamplerCase, starts: Any, ends: Any) -> None:
+    """Means are kept; a drift of a tenth of a standard deviation would be seen. Discrete laws are kept cell by cell."""
+    before, after = (np.asarray(case.statistics(x), np.float64) for x in (starts, ends))
+    stat.check_mean(after - before, 0.0, sees=0.1 * before.std(axis=0, ddof=1))
+    if case.support is not None:
+        log_p = np.asarray(jax.vmap(case.log_density)(case.support()), np.float64)
+        stat.check_counts(_cells(case, ends), np.exp(log_p - log_p.max()))
+
+
+def check_exchange(case: SamplerCase, starts: Any, ends: Any) -> None:
+    """E[a(x) b(y)] = E[a(y) b(x)] for every pair of statistics, as detailed balance demands."""
+    x, y = (np.asarray(case.statistics(z), np.float64) for z in (starts, ends))
+    rows, columns = np.triu_indices(x.shape[1], 1)
+    stat.check_mean(x[:, rows] * y[:, columns] - y[:, rows] * x[:, columns])
+
+
+@by_name
+def test_draws_are_exact_where_the_law_can_be_listed(case: SamplerCase) -> None:
+    starts, _ = _paths(case.name)
+    if case.support is None:
+        assert case.statistics(starts).shape[0] == NUM
+        return
+    log_p = np.asarray(jax.vmap(case.log_density)(case.support()), np.float64)
+    stat.check_counts(_cells(case, starts), np.exp(log_p - log_p.max()))
+
+
+@by_name
+@pytest.mark.parametrize("step", [1, STEPS])
+def test_stays_on_its_target(case: SamplerCase, step: int) -> None:
+    starts, kept = _paths(case.name)
+    check_stationary(case, starts, _after(kept, step))
+
+
+@by_name
+def test_reversible_kernels_cannot_tell_past_from_future(case: SamplerCase) -> None:
+    if case.reversible:
+        starts, kept = _paths(case.name)
+        check_exchange(case, starts, _after(kept, 1))
+        check_exchange(case, starts, _after(kept, STEPS))
+
+
+@by_name
+def test_moves(case: SamplerCase) -> None:
+    starts, kept = _paths(case.name)
+    moved = np.zeros(NUM, bool)
+    for before, after in zip(jax.tree.leaves(starts), jax.tree.leaves(_after(kept, STEPS)), strict=True):
+        moved |= np.any(np.reshape(np.asarray(before) != np.asarray(after), (NUM, -1)), axis=1)
+    assert moved.mean() > 0.5
+
+
+def _start(case: SamplerCase, kernel: Sampler[Any]) -> Any:
+    position = jax.tree.map(lambda x: x[0], case.draw(jax.random.key(1), 1))
+    return kernel.init(jax.random.key(2), position)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return all(
+        np.array_equal(x, y, equal_nan=True) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+@by_name
+def test_one_run_equals_two_halves_and_repeats(case: SamplerCase) -> None:
+    kernel = case.build(case.log_density)
+    start, keep = _start(case, kernel), lambda state, info: state.position
+    drive = jax.jit(lambda key, state, first: run(key, kernel, state, 5, keep=keep, first_step=first))
+    whole = jax.jit(lambda key: run(key, kernel, start, 10, keep=keep))(jax.random.key(3))
+    middle, first = drive(jax.random.key(3), start, 0)
+    end, second = drive(jax.random.key(3), middle, 5)
+    assert _same(whole[0], end)
+    assert _same(whole[1], jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second))
+    assert _same(drive(jax.random.key(3), start, 0), (middle, first))
+    assert not _same(drive(jax.random.key(4), start, 0)[1], first)
+
+
+@by_name
+def test_state_keeps_its_form(case: SamplerCase) -> None:
+    kernel = case.build(case.log_density)
+    state = _start(case, kernel)
+    after, _ = jax.eval_shape(kernel.step, jax.random.key(0), state)
+    before = jax.eval_shape(lambda x: x, state)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    assert [(x.shape, x.dtype) for x in jax.tree.leaves(before)] == [(x.shape, x.dtype) for x in jax.tree.leaves(after)]
+    assert "position" in state._fields
+
+
+@by_name
+def test_density_is_traced_by_the_first_call_alone(case: SamplerCase) -> None:
+    calls = []
+
+    def counted(position: Any) -> Any:
+        calls.append(1)
+        return case.log_density(position)
+
+    kernel = case.build(counted)
+    start = _start(case, kernel)
+    drive = jax.jit(lambda key, state: run(key, kernel, state, 3)[0])
+    end = drive(jax.random.key(0), start)
+    traced = len(calls)
+    drive(jax.random.key(1), end)
+    assert len(calls) == traced
+    assert traced <= 8  # a constant, not one for each step or leapfrog step
+
+
+@by_name
+def test_no_key_is_used_twice(case: SamplerCase) -> None:
+    with jax.debug_key_reuse(True):
+        kernel = case.build(case.log_density)
+        state = _start(case, kernel)
+        jax.jit(lambda key: run(key, kernel, state, 2)[0])(jax.random.key(5))
+
+
+def _mutants(log_density: Any) -> dict[str, Sampler[Any]]:
+    """Broken kernels for the law of log Exp(1)."""
+    right = metropolis.sampler(log_density, metropolis.random_walk(1.0))
+    drift = metropolis.random_walk(1.0)
+
+    def drifting(key: Any, x: Any) -> Any:
+        proposed, ratio = drift(key, x)
+        return proposed + 0.3, ratio
+
+    def skewed(key: Any, x: Any) -> Any:
+        return x + (0.3 + jnp.abs(x)) * jax.random.normal(key), 0.0
+
+    def always(key: Any, state: Any) -> Any:
+        position, _ = drift(key, state.position)
+        return metropolis.State(position, log_density(position)), metropolis.Info(jnp.asarray(True), jnp.ones(()))
+
+    def stale(key: Any, state: Any) -> Any:
+        new, info = right.step(key, state)
+        return new._replace(log_density=state.log_density), info
+
+    def one_key(key: Any, state: Any) -> Any:
+        proposed = state.position + jax.random.normal(key)
+        accepted, prob = metropolis.accept(key, log_density(proposed) - state.log_density)
+        new = metropolis.State(proposed, log_density(proposed))
+        return metropolis.select(accepted, new, state), metropolis.Info(accepted, prob)
+
+    return {
+        "drift without its ratio": metropolis.sampler(log_density, drifting),
+        "scale that depends on x": metropolis.sampler(log_density, skewed),
+        "accepts always": Sampler(right.init, always),
+        "stale log-density": Sampler(right.init, stale),
+        "one key for noise and test": Sampler(right.init, one_key),
+    }
+
+
+LOG_EXP = next((case for case in SAMPLERS if case.name == "metropolis_random_walk"), None)
+
+
+@pytest.mark.parametrize("name", list(_mutants(lambda x: x)))
+def test_broken_kernels_are_caught(name: str) -> None:
+    assert LOG_EXP is not None
+    case = dataclasses.replace(LOG_EXP, build=lambda log_density: _mutants(log_density)[name])
+    starts, kept = _walk(case, case.build(case.log_density))
+    with pytest.raises(AssertionError, match="z ="):
+        _check_all(case, starts, kept)
+
+
+def _check_all(case: SamplerCase, starts: Any, kept: Any) -> None:
+    for step in (1, STEPS):
+        check_stationary(case, starts, _after(kept, step))
+        check_exchange(case, starts, _after(kept, step))
+
+
+def test_key_checker_catches_a_reused_key() -> None:
+    def twice(key: Any) -> Any:
+        return jax.random.normal(key) + jax.random.uniform(key)
+
+    with jax.debug_key_reuse(True), pytest.raises(Exception, match="consumed"):
+        jax.jit(twice)(jax.random.key(0))
