@@ -51,8 +51,7 @@ def record(directory: pathlib.Path, *, source: str | None = None) -> pathlib.Pat
         if "data" not in config:
             raise ValueError(f"`--source` must be left out: {summary['system']} has no data, got {source!r}.")
         entry = _rename(entry, config["data"], source)
-    _check_preset(entry)
-    _check_portable(entry)
+    check(entry)
     path = _path(summary["system"], summary["preset"])
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -73,6 +72,12 @@ def read(directory: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if summary is None:
         raise ValueError(f"`DIR` must be a finished run, which has a summary.json; {directory} has none.")
     return summary, config
+
+
+def check(entry: dict[str, Any]) -> None:
+    """Raises ValueError unless `entry` is the run of an unchanged preset and holds nothing of one machine."""
+    _check_preset(entry)
+    _check_portable(entry)
 
 
 def _path(module: str, preset: str) -> pathlib.Path:

@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 
 import jax
+import pytest
 
 CACHE = pathlib.Path(os.environ.get("JGEN_TEST_CACHE", pathlib.Path(tempfile.gettempdir()) / "jgen-test-cache"))
 
@@ -12,3 +13,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture(scope="module")
+def jax_as_it_is():
+    """For modules that call the experiments' command line: it keeps to the suite's devices and compilation cache."""
+    jax.devices()  # the eight devices exist before a run asks for one
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+        yield
+    jax.config.update(name, before)
