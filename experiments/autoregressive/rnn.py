@@ -62,8 +62,9 @@ PRESETS = {
         cell="lstm",
         num_units=512,
         dropout_rate=0.3,
+        learning_rate=3e-3,
         batch_size=50,
-        num_steps=2_000,
+        num_steps=1_600,
         eval_every=200,
     ),
 }

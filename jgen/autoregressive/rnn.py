@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from jgen import _checks, linen, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
+from jgen.autoregressive.markov import tokens_of
 from jgen.learners import GradientState, gradient
 from jgen.model import Model
 from jgen.nets import recurrent
@@ -188,7 +189,7 @@ def loss(
     eos: int | None = None,
 ) -> tuple[Scalar, tuple[Params, Metrics]]:
     """Mean −log p(x_t | x_<t) in nats over the batch's counted tokens; training goes on from `stats["carry"]`."""
-    tokens = _tokens(batch, module.vocabulary_size)
+    tokens = tokens_of(batch, module.vocabulary_size)
     keys = random.batch_keys(key, batch)
     masks = recurrent.dropout_masks(keys, module.num_layers, module.num_units, dropout_rate) if train else None
     carry = _before(stats, batch, module.vocabulary_size) if train else None
@@ -250,7 +251,7 @@ def model(
         return {"tokens": sample(module, key, state.params, num, length, temperature=temperature, eos=eos)}
 
     def mass(state: GradientState, batch: Batch) -> Float[Array, " batch"]:
-        tokens = _tokens(batch, vocabulary_size)
+        tokens = tokens_of(batch, vocabulary_size)
         each, _ = token_log_prob(module, state.params, tokens, previous=batch.get("previous"))
         return jnp.sum(each * counted(tokens, eos), axis=1)
 
@@ -265,19 +266,12 @@ def model(
 
 
 def _init(module: RNN, carried: bool, key: Key, batch: Batch) -> tuple[Params, Params]:
-    tokens = _tokens(batch, module.vocabulary_size)
+    tokens = tokens_of(batch, module.vocabulary_size)
     carry = zero_carry(module, tokens.shape[0])
     params, _ = linen.init(module, key, tokens, carry)
     counts = jnp.bincount(tokens.reshape(-1), length=module.vocabulary_size)
     bias = jnp.log(counts + 0.5) - jnp.log(tokens.size + 0.5 * module.vocabulary_size)
     return {**params, "bias": bias}, {"carry": carry} if carried else {}
-
-
-def _tokens(batch: Batch, vocabulary_size: int) -> Any:
-    random.batch_size(batch)
-    _checks.rank("tokens", batch["tokens"], 2, "(batch, time)")
-    _checks.integers("tokens", batch["tokens"], vocabulary_size)
-    return jnp.asarray(batch["tokens"]).astype(jnp.int32)
 
 
 def _before(stats: Params, batch: Batch, start: int) -> Carry | None:
