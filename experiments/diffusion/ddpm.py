@@ -47,9 +47,12 @@ class Config:
     num_layers: int = 3
     """Residual blocks of the MLP."""
     dropout_rate: float = 0.0
-    schedule: str = "cosine"
+    schedule: str = "linear"
     """linear or cosine."""
-    diffusion_steps: int = 1_000
+    diffusion_steps: int = 500
+    first_rate: float = 5.0
+    """Of the linear schedule: the first step's variance is this over `diffusion_steps`. A first noise far below the
+    distance of two levels (1/8 for 17 of them) spends bits on what rounding would tell."""
     prediction: str = "noise"
     """noise, start, velocity or score."""
     variance: str = "learned"
@@ -79,8 +82,9 @@ PRESETS = {
     "two_moons": Config(
         data="toy:two_moons",
         hidden_size=128,
-        schedule="linear",
         diffusion_steps=200,
+        first_rate=0.1,
+        prediction="velocity",
         batch_size=256,
         num_steps=10_000,
     ),
@@ -89,8 +93,10 @@ PRESETS = {
         data="tfds:mnist",
         channels=(16, 32, 64),
         attention_levels=(2,),
+        schedule="cosine",
+        diffusion_steps=1_000,
         batch_size=64,
-        num_steps=8_000,
+        num_steps=7_000,
         eval_every=2_000,
         eval_terms=1,
         bound_terms=10,
@@ -101,7 +107,8 @@ PRESETS = {
         num_blocks=2,
         attention_levels=(1,),
         dropout_rate=0.1,
-        schedule="linear",
+        diffusion_steps=1_000,
+        first_rate=0.1,
         variance="posterior",
         learning_rate=2e-4,
         warm_up_steps=5_000,
@@ -141,7 +148,8 @@ def _denoiser(config: Config, dataset: Dataset) -> Denoiser:
         )
     else:
         module = TimeMLP(config.hidden_size, config.num_layers, outputs, config.dropout_rate)
-    kinds = {"linear": schedules.linear, "cosine": schedules.cosine}
+    linear = functools.partial(schedules.linear, first_rate=config.first_rate)
+    kinds = {"linear": linear, "cosine": schedules.cosine}
     if config.schedule not in kinds:
         raise ValueError(f"`schedule` must be one of {', '.join(kinds)}, got {config.schedule!r}.")
     schedule = kinds[config.schedule](config.diffusion_steps)
@@ -207,7 +215,7 @@ def _draw(
     if denoiser.levels is None:
         test = np.concatenate([np.asarray(batch["x"])[:count] for batch, count in data.batches("test")])
         named = {"test": test, "ancestral": sheets["samples"], f"DDIM, {fewer} steps": sheets["ddim"]}
-        pictures.scatter(directory / "samples.png", named)
+        pictures.scatter(directory / "samples.png", named, limit=1.2 * float(np.abs(test).max()))
         return
     for name, images in sheets.items():
         pictures.grid(directory / f"{name}.png", images / (denoiser.levels - 1))
