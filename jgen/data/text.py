@@ -76,12 +76,14 @@ def corpus(source: Path, *, unit: str = "characters", holdout: tuple[float, floa
         holdout: (valid, test) shares of the text, contiguous and at its end; by default 5 % each.
 
     Raises:
-        ValueError: the file is empty, not UTF-8, or too short to split; another unit.
+        ValueError: there is no such file, it is empty, not UTF-8, or too short to split; another unit.
     """
     if str(source) == "text":
         return from_text(
             f"text (Python {sys.version_info.major}.{sys.version_info.minor})", english(), unit=unit, holdout=holdout
         )
+    if not pathlib.Path(source).is_file():
+        raise ValueError(f"`source` must be 'text' or the path of a text file that exists, got {str(source)!r}.")
     try:
         content = contents(source).decode("utf-8-sig")
     except UnicodeDecodeError as error:
