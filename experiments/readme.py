@@ -11,11 +11,13 @@ def write(path: pathlib.Path) -> bool:
     """Rewrites what stands between the two markers; whether that changed anything.
 
     Raises:
-        ValueError: the file has not exactly one pair of markers.
+        ValueError: there is no such file, or it has not exactly one pair of markers.
     """
-    text = path.read_text("utf-8") if path.exists() else f"{BEGIN}\n{END}\n"
+    if not path.is_file():
+        raise ValueError(f"`--path` must be a Markdown file with {BEGIN} and {END}, got {path}, which is none.")
+    text = path.read_text("utf-8")
     new = replace(text, str(path))
-    if path.exists() and new == text:
+    if new == text:
         return False
     path.write_text(new, "utf-8")
     return True

@@ -46,7 +46,8 @@ def reproduce(
             print(f"different: {error}", file=sys.stderr)
             return 1
     if summary is None:
-        print("Nothing was compared, for the run was stopped.")
+        kept = "the same command goes on" if workdir else "with --workdir DIR it can be resumed"
+        print(f"Nothing was compared, for the run was stopped; {kept}.")
         return 1
     text, same = compare(record, summary, tolerance)
     print(text)

@@ -17,7 +17,9 @@ from jgen.metrics.measurement import KINDS
 
 pytestmark = pytest.mark.usefixtures("jax_as_it_is")
 ROOT = pathlib.Path(__file__).parent.parent
-NAMES = catalogue.names()
+# Tests of one system share its smoke run, so they share a worker where there are several.
+SYSTEMS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in catalogue.names()]
+of_the_vae = pytest.mark.xdist_group("latent.vae")
 SUMMARY = {
     "system": str,
     "id": str,
@@ -71,7 +73,7 @@ def _run(tmp_path_factory, jax_as_it_is):
     return run
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_declaration(name):
     system = catalogue.load(name)
     assert system.module == name
@@ -91,7 +93,7 @@ def test_ids_are_unique():
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_smoke_writes_its_files(run, name):
     directory, system = run(name), catalogue.load(name)
     summary = json.loads((directory / "summary.json").read_text())
@@ -119,7 +121,7 @@ def test_smoke_writes_its_files(run, name):
         assert (directory / "checkpoints").is_dir()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_same_seed_same_bits(run, tmp_path, name):
     first = json.loads((run(name) / "summary.json").read_text())
     second = smoke(name, tmp_path)
@@ -129,6 +131,7 @@ def test_same_seed_same_bits(run, tmp_path, name):
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
 
 
+@of_the_vae
 def test_default_directory_and_another_seed(run, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     runner.main(catalogue.load("latent.vae"), ["smoke", "--seed", "3", "--device-count", "1"])
@@ -137,6 +140,7 @@ def test_default_directory_and_another_seed(run, monkeypatch, tmp_path):
     assert other["params_sha256"] != json.loads((run("latent.vae") / "summary.json").read_text())["params_sha256"]
 
 
+@of_the_vae
 def test_finished_run_stays_as_it_is(run, capsys):
     directory = run("latent.vae")
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
@@ -145,6 +149,7 @@ def test_finished_run_stays_as_it_is(run, capsys):
     assert before == {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
+@of_the_vae
 def test_another_config_is_refused_with_the_difference(run, capsys):
     directory = str(run("latent.vae"))
     text = refused(capsys, "latent.vae", "smoke", "--workdir", directory, "--num-steps", "3", "--seed", "5")
@@ -153,7 +158,7 @@ def test_another_config_is_refused_with_the_difference(run, capsys):
     assert "learning_rate" not in text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_unknown_names_are_answered_with_what_exists(name, capsys, tmp_path):
     system = catalogue.load(name)
     text = refused(capsys, name, "no_such_preset")
@@ -169,7 +174,7 @@ def test_unknown_names_are_answered_with_what_exists(name, capsys, tmp_path):
         assert not (tmp_path / "run" / "config.json").exists()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize("steps", ["0", "-1"])
 def test_no_steps_are_refused(name, steps, capsys, tmp_path):
     if hasattr(catalogue.load(name).presets["smoke"], "num_steps"):
@@ -218,6 +223,7 @@ def test_refused_run_leaves_its_directory_free(capsys, tmp_path):
     assert smoke("latent.vae", tmp_path)["steps"] == 2
 
 
+@of_the_vae
 def test_devices_do_not_matter(run, tmp_path):
     with process("experiments.latent.vae", "smoke", "--device-count", "2", "--workdir", str(tmp_path)) as two:
         out, err = two.communicate()

@@ -13,7 +13,7 @@ import pytest
 from experiments import __main__ as command
 from experiments import catalogue, readme, records, report, reproduce, runner, tables
 
-pytestmark = pytest.mark.usefixtures("jax_as_it_is")
+pytestmark = [pytest.mark.usefixtures("jax_as_it_is"), pytest.mark.xdist_group("records")]
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -312,3 +312,5 @@ def test_readme_is_rewritten_between_its_markers(run, results, tmp_path, capsys)
     path.write_text("no markers")
     assert command.main(["readme", "--path", str(path)]) == 2
     assert "each once" in capsys.readouterr().err
+    assert command.main(["readme", "--path", str(tmp_path / "none.md")]) == 2
+    assert "none.md, which is none" in capsys.readouterr().err
