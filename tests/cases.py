@@ -13,7 +13,8 @@ import targets
 
 from jgen import Model, Sampler
 from jgen.adversarial import dcgan, gan
-from jgen.autoregressive import made, rnn
+from jgen.autoregressive import made, markov, ngram, rnn
+from jgen.classical import mixture
 from jgen.diffusion import ddpm, schedules
 from jgen.diffusion.denoiser import Denoiser
 from jgen.energy import rbm
@@ -127,6 +128,14 @@ def _gan(**keywords: Any) -> Model[Any]:
 
 
 MODELS: list[ModelCase] = [
+    ModelCase("markov", lambda: markov.model(3, order=2, length=3), tokens(3, 3), every(3, 3, "tokens", jnp.int32)),
+    ModelCase(
+        "ngram", lambda: ngram.model(3, order=2, capacity=64, length=3), tokens(3, 3), every(3, 3, "tokens", jnp.int32)
+    ),
+    ModelCase("mixture_full", lambda: mixture.model(2, floor=1e-2), real(2), bounds=(-6.0, 8.0)),
+    ModelCase(
+        "mixture_diagonal", lambda: mixture.model(3, covariance="diagonal", floor=1e-2), real(2), bounds=(-6.0, 8.0)
+    ),
     ModelCase("made", lambda: made.model(ADAM, hidden_sizes=(8, 6), num_masks=2), binary(4), every(4)),
     ModelCase(
         "made_categorical", lambda: made.model(ADAM, hidden_sizes=(8,), levels=3), levels(3, size=3), every(3, 3)
@@ -165,7 +174,7 @@ MODELS: list[ModelCase] = [
     ModelCase(
         "real_nvp_image",
         lambda: real_nvp.model(
-            real_nvp.image_flow((4, 4, 1), channels=4, num_blocks=1), optimizer=ADAM, levels=5, num_samples=2
+            real_nvp.image_flow((4, 4, 1), channels=2, num_blocks=0), optimizer=ADAM, levels=5, num_samples=2
         ),
         lambda: {"x": levels(4, 4, 1, size=5)()["x"].astype(jnp.uint8)},
     ),

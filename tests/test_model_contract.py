@@ -1,5 +1,6 @@
 """Every model passes the same tests: what `jgen.Model` promises, and more where its fields say more."""
 
+import dataclasses
 import types
 from typing import Any
 
@@ -7,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import BATCH, MODELS, ModelCase
-from scipy import stats
+from cases import BATCH, MODELS, ModelCase, real
+from stat_checks import check_counts, check_mean
 
-from jgen import Model
+from jgen import Model, random
 from jgen.checkpoints import Checkpoints
+from jgen.learners import counting
 
 NUM_DEVICES = 8
 
@@ -139,9 +141,10 @@ def test_samples_look_like_data(subject):
     if subject.model.sample is None:
         pytest.skip("this model has no `sample`")
     samples = jax.eval_shape(lambda key, state: subject.model.sample(key, state, 4), jax.random.key(0), subject.state)
-    expected = {name: (4, *jnp.shape(value)[1:]) for name, value in subject.batch.items()}
-    assert {name: value.shape for name, value in samples.items()} == expected
+    # A batch may hold what samples need not: what came before, which a carried sequence starts from.
+    assert next(iter(subject.batch)) in samples
     for name, value in samples.items():
+        assert value.shape == (4, *jnp.shape(subject.batch[name])[1:])
         kind = jnp.issubdtype(jnp.result_type(subject.batch[name]), jnp.integer)
         assert jnp.issubdtype(value.dtype, jnp.integer) == kind, name
 
@@ -177,36 +180,21 @@ def test_masses_sum_to_one_and_samples_follow_them(subject):
     space = subject.case.space()
     mass = np.exp(np.asarray(jax.jit(subject.model.log_prob)(subject.state, space), np.float64))
     assert abs(mass.sum() - 1) < 1e-4
-    assert g_test(space, mass / mass.sum(), subject.draw(4_000)) > 1e-4
+    check_counts(counts(space, subject.draw(4_000)), mass)
 
 
-def g_test(space: dict[str, Any], mass: np.ndarray, samples: dict[str, Any]) -> float:
-    """The p-value of the samples' counts under `mass`; points with expected counts below 5 are one cell."""
-    index = {_code(space, i): i for i in range(len(mass))}
-    num = len(next(iter(samples.values())))
-    counts = np.zeros(len(mass))
-    for i in range(num):
-        counts[index[_code(samples, i)]] += 1
-    rare = mass * num < 5
-    observed = np.append(counts[~rare], counts[rare].sum())
-    expected = np.append(mass[~rare], mass[rare].sum()) * num
-    if expected[-1] < 1e-9:
-        assert observed[-1] == 0
-        observed, expected = observed[:-1], expected[:-1]
-    if len(observed) == 1:
-        return 1.0
-    return float(stats.power_divergence(observed, expected, lambda_="log-likelihood").pvalue)
+def counts(space: dict[str, Any], samples: dict[str, Any]) -> np.ndarray:
+    """How many samples are each point of `space`; a sample that is none of them is a KeyError."""
+    size = len(next(iter(space.values())))
+    index = {_code(space, i): i for i in range(size)}
+    found = np.zeros(size)
+    for i in range(len(next(iter(samples.values())))):
+        found[index[_code(samples, i)]] += 1
+    return found
 
 
 def _code(batch: dict[str, Any], i: int) -> tuple[int, ...]:
     return tuple(int(v) for name in sorted(batch) for v in np.ravel(batch[name][i]))
-
-
-def test_g_test_rejects_a_wrong_law():
-    space = {"x": np.array([[0], [1], [2]])}
-    draws = {"x": np.random.default_rng(0).choice(3, size=(4_000, 1), p=[0.5, 0.3, 0.2])}
-    assert g_test(space, np.array([0.5, 0.3, 0.2]), draws) > 1e-4
-    assert g_test(space, np.array([0.45, 0.33, 0.22]), draws) < 1e-4
 
 
 def test_density_integrates_to_one(subject):
@@ -228,10 +216,84 @@ def test_bound_is_below_the_exact_log_likelihood(subject):
         pytest.skip("no exact log-likelihood is given")
     keys = jax.random.split(jax.random.key(3), 256)
     draws = jax.jit(jax.vmap(subject.model.log_bound, (0, None, None)))(keys, subject.state, subject.batch)
-    gap = np.asarray(draws, np.float64) - np.asarray(jax.jit(subject.case.exact)(subject.state, subject.batch))[None]
-    error = gap.mean(axis=1).std() / np.sqrt(len(keys))
-    assert gap.mean() < 4 * error + 1e-5
+    exact = np.asarray(jax.jit(subject.case.exact)(subject.state, subject.batch), np.float64)
+    excess = (np.asarray(draws, np.float64) - exact[None]).mean(axis=1)
+    check_mean(excess, min(excess.mean(), 1e-5))
 
 
 def test_batches_are_large_enough_to_be_split():
     assert BATCH % NUM_DEVICES == 0
+
+
+def line() -> Model[Any]:
+    """x ~ N(mean, 1) on the line, the mean by counting: what the mutants below are made from."""
+
+    def log_prob(state, batch):
+        return jax.scipy.stats.norm.logpdf(batch["x"][:, 0], state.params["mean"])
+
+    def sample(key, state, num):
+        noise = jax.vmap(lambda own: jax.random.normal(own, (1,)))(random.example_keys(key, num))
+        return {"x": state.params["mean"] + noise}
+
+    return counting(
+        lambda batch: {"sum": jnp.zeros(()), "num": jnp.ones(())},
+        lambda batch: {"sum": jnp.sum(batch["x"]), "num": jnp.asarray(1.0 * len(batch["x"]))},
+        lambda moments: {"mean": moments["sum"] / moments["num"]},
+        evaluate=lambda key, state, batch: {"nll": -log_prob(state, batch)},
+        sample=sample,
+        log_prob=log_prob,
+    )
+
+
+def mutant(**fields: Any) -> Subject:
+    broken = {name: how(getattr(line(), name)) for name, how in fields.items()}
+    build = lambda: dataclasses.replace(line(), **broken)  # noqa: E731
+    return Subject(ModelCase("mutant", build, real(1), bounds=(-10.0, 10.0)))
+
+
+MUTANTS = {
+    "sample depends on its batch": (
+        test_samples_do_not_depend_on_their_batch,
+        {"sample": lambda f: lambda key, state, num: f(jax.random.fold_in(key, num), state, num)},
+    ),
+    "sample has another key": (
+        test_samples_look_like_data,
+        {"sample": lambda f: lambda key, state, num: {"y": f(key, state, num)["x"]}},
+    ),
+    "density without its constant": (
+        test_density_integrates_to_one,
+        {"log_prob": lambda f: lambda state, batch: f(state, batch) + 0.9},
+    ),
+    "log-probability of the whole batch": (
+        test_log_prob_and_log_bound_are_finite_nats_per_example,
+        {"log_prob": lambda f: lambda state, batch: jnp.sum(f(state, batch))},
+    ),
+    "update changes a dtype": (
+        test_update_keeps_structure_shapes_and_dtypes,
+        {
+            "update": lambda f: (
+                lambda key, state, batch: jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), f(key, state, batch))
+            )
+        },
+    ),
+    "update learns nothing": (
+        test_learning_changes_params_and_metrics_are_finite,
+        {"update": lambda f: lambda key, state, batch: (state, f(key, state, batch)[1])},
+    ),
+    "evaluation is not finite": (
+        test_evaluation_gives_finite_scalars_or_one_value_per_example_and_changes_nothing,
+        {"evaluate": lambda f: lambda key, state, batch: {"nll": f(key, state, batch)["nll"] / 0.0}},
+    ),
+    "no check of the batch": (
+        test_what_is_no_batch_is_refused,
+        {"init": lambda f: lambda key, batch: f(key, {"x": jnp.zeros((BATCH, 1))})},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutants_are_caught(name):
+    test, fields = MUTANTS[name]
+    test(mutant())
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        test(mutant(**fields))
