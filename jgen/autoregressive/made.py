@@ -105,7 +105,7 @@ def sample(
     *,
     known: Num[Array, "num inputs"] | None = None,
     mask: Any = None,
-) -> Float[Array, "num inputs"]:
+) -> Num[Array, "num inputs"]:
     """Exact draws at the cost of one forward pass each: in step r only the units of degree r, then one output.
 
     Masks are not applied: what a unit must not see is still zero when it is computed. Example i draws its component
@@ -146,7 +146,7 @@ def _prefixes(given: Any, position: Any) -> None:
         )
 
 
-def _draw(module: MADE, key: Key, params: Params, steps: Tables, given: Any, known: Any) -> Float[Array, " inputs"]:
+def _draw(module: MADE, key: Key, params: Params, steps: Tables, given: Any, known: Any) -> Num[Array, " inputs"]:
     """One example from one component, one input per step."""
     width = 1 if module.levels == 2 else module.levels
     num_inputs = given.shape[0]
@@ -173,7 +173,7 @@ def _draw(module: MADE, key: Key, params: Params, steps: Tables, given: Any, kno
 
     hidden = [jnp.zeros(layer["bias"].shape) for layer in layers]
     start = (jnp.zeros(num_inputs, known.dtype), jnp.zeros(num_inputs * width), hidden)
-    return jax.lax.fori_loop(0, num_inputs, body, start)[0].astype(jnp.float32)
+    return jax.lax.fori_loop(0, num_inputs, body, start)[0].astype(jnp.float32 if width == 1 else jnp.int32)
 
 
 def log_odds(x: Num[Array, "batch inputs"], levels: int) -> Float[Array, " features"]:

@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -111,10 +112,10 @@ def witten_bell(rows, order, size):
 
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_ngrams_equal_a_dictionary(order):
-    model = ngram.model(5, order=order, capacity=40, length=3)
+    model: Any = ngram.model(5, order=order, capacity=40, length=3)
     rng = np.random.default_rng(0)
     parts = [rng.choice(5, size=(2, 9), p=[0.5, 0.2, 0.2, 0.1, 0.0]) for _ in range(3)]
-    state = jax.jit(model.init)(jax.random.key(0), {"tokens": parts[0]})
+    state, metrics = jax.jit(model.init)(jax.random.key(0), {"tokens": parts[0]}), {}
     for part in parts:
         state, metrics = jax.jit(model.update)(jax.random.key(1), state, {"tokens": part})
     assert jnp.isfinite(metrics["fill"])
@@ -128,7 +129,7 @@ def test_ngrams_equal_a_dictionary(order):
 
 
 def test_ngram_samples_follow_the_chain():
-    model = ngram.model(3, order=2, length=3)
+    model: Any = ngram.model(3, order=2, length=3)
     state = model.update(jax.random.key(0), model.init(jax.random.key(0), {"tokens": TOKENS}), {"tokens": TOKENS})[0]
     drawn = np.asarray(jax.jit(model.sample, static_argnums=2)(jax.random.key(0), state, 20_000)["tokens"])
     counts = np.bincount(drawn @ np.array([9, 3, 1]), minlength=27)
@@ -137,14 +138,14 @@ def test_ngram_samples_follow_the_chain():
 
 
 def test_an_overfull_table_is_not_hidden():
-    model = ngram.model(5, order=1, capacity=6)
+    model: Any = ngram.model(5, order=1, capacity=6)
     batch = {"tokens": jnp.asarray(np.random.default_rng(0).integers(0, 5, (4, 30)))}
     _, metrics = model.update(jax.random.key(0), model.init(jax.random.key(0), batch), batch)
     assert jnp.isinf(metrics["fill"])
 
 
 def test_largest_codes_do_not_overflow():
-    model = ngram.model(84, order=4, capacity=64)
+    model: Any = ngram.model(84, order=4, capacity=64)
     tokens = jnp.full((1, 12), 83)
     state, _ = model.update(jax.random.key(0), model.init(jax.random.key(0), {"tokens": tokens}), {"tokens": tokens})
     p = witten_bell([[83] * 12], 4, 84)

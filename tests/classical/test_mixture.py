@@ -1,5 +1,7 @@
 """Gaussian mixtures: EM against scikit-learn's, monotone likelihood, k-means as the limit."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from sklearn.mixture import GaussianMixture
 
 from jgen.classical import mixture
 
-IRIS = np.asarray(load_iris().data)
+IRIS = np.asarray(load_iris(return_X_y=True)[0])
 X = jnp.asarray(IRIS, jnp.float32)
 
 
@@ -33,7 +35,7 @@ def test_em_equals_scikit_learn_from_the_same_start(covariance):
     start = started(covariance)
     found, _ = rounds(start, X, 12)
     precisions = 1 / start.covariances if covariance == "diagonal" else np.linalg.inv(start.covariances)
-    theirs = GaussianMixture(
+    theirs: Any = GaussianMixture(
         3,
         covariance_type={"full": "full", "diagonal": "diag"}[covariance],
         tol=0.0,
@@ -91,7 +93,8 @@ def test_k_means_is_the_limit_of_small_equal_variances():
 
 def test_lloyd_equals_scikit_learn():
     centers = mixture.plus_plus(jax.random.key(3), X, 3)
-    theirs = KMeans(3, init=np.asarray(centers), n_init=1, max_iter=100, tol=0.0, algorithm="lloyd").fit(np.asarray(X))
+    settings: Any = {"init": np.asarray(centers), "n_init": 1, "tol": 0.0}
+    theirs = KMeans(3, **settings).fit(np.asarray(X))
     ours = centers
     for _ in range(30):
         ours = mixture.lloyd(ours, X)
