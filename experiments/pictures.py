@@ -95,6 +95,17 @@ def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, 
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def lines(path: pathlib.Path, named: Mapping[str, tuple[Any, Any]], label: str = "") -> None:
+    """Writes one panel with a line per name, {name: (x, y)}; `label` stands below the x axis."""
+    figure, axes = _figure(1, 1, 4.8, 3.6)
+    axis = axes[0][0]
+    for name, (x, y) in named.items():
+        axis.plot(np.asarray(x), np.asarray(y), label=name, linewidth=1, marker=".")
+    axis.set_xlabel(label, fontsize=8)
+    axis.legend(fontsize=8)
+    _save(figure, path)
+
+
 def _show(axis: Any, sheet: np.ndarray) -> None:
     axis.imshow(sheet[..., 0] if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.axis("off")

@@ -4,6 +4,12 @@
     python -m experiments.energy.rbm exact                              # 12 hidden units: log Z by enumeration
     python -m experiments.energy.rbm binarized_mnist --data DIR         # the .amat files, or tfds:binarized_mnist
 
+Measured with seed 0 on two shared CPU cores, test data:
+    digits            AIS forward 16.57, reverse 16.56 nats                                13 s
+    exact             18.56 nats by enumeration; AIS forward and reverse 18.55             19 s
+    binarized_mnist   AIS forward 87.24 ± 0.16, reverse 87.37 nats, a gap of 0.13          478 s of training
+The paper of Salakhutdinov and Murray has about 86.34 with CD-25.
+
 Paper: Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood gradient", 2008.
 """
 
@@ -45,8 +51,8 @@ class Config:
     num_chains: int = 100
     learning_rate: float = 0.05
     """Falls linearly to 0."""
-    momentum: float = 0.5
-    """0.9 makes the persistent chains of 500 hidden units explode at this learning rate."""
+    momentum: float = 0.9
+    """0.5 for 500 hidden units: with 0.9 their persistent chains explode at this learning rate."""
     weight_decay: float = 2e-4
     batch_size: int = 100
     num_steps: int = 4_200
@@ -64,9 +70,14 @@ PRESETS = {
     "smoke": Config(
         num_steps=2, eval_every=2, hidden_size=16, num_temperatures=29, num_annealed=10, num_equilibration=10
     ),
-    "exact": Config(hidden_size=12, learning_rate=0.02),
+    "exact": Config(hidden_size=12),
     "binarized_mnist": Config(
-        data="tfds:binarized_mnist", threshold=1, hidden_size=500, num_steps=50_000, eval_every=5_000
+        data="tfds:binarized_mnist",
+        threshold=1,
+        hidden_size=500,
+        momentum=0.5,
+        num_steps=50_000,
+        eval_every=5_000,
     ),
     "binarized_mnist_cd1": Config(
         data="tfds:binarized_mnist",
@@ -75,6 +86,7 @@ PRESETS = {
         persistent=False,
         cd_steps=1,
         learning_rate=0.1,
+        momentum=0.5,
         num_steps=30_000,
         eval_every=5_000,
     ),
@@ -123,7 +135,8 @@ def _optimizer(config: Config) -> optax.GradientTransformation:
 
 def _measure(config: Config, dataset: Dataset, data: Data, model: Any, key: Key, state: Any) -> dict[str, Measurement]:
     params, free = state.params, _mean_free_energy(data, state.params)
-    protocol = f"{dataset.name}, static binarization at level {config.threshold}, {config.hidden_size} hidden units"
+    level = f" at level {config.threshold}" if (dataset.levels or 2) > 2 else ""
+    protocol = f"{dataset.name}, static binarization{level}, {config.hidden_size} hidden units"
     nats = functools.partial(Measurement, unit="nats", split="test")
     found = {}
     if model.log_prob:

@@ -7,6 +7,8 @@ Papers: Gelman and Rubin, 1992; Geyer, 1992; Gelman et al., "Bayesian Data Analy
 Differs from the papers: nothing.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -25,7 +27,7 @@ def split_r_hat(draws: Float[Array, "chains draws"]) -> Scalar:
 
 
 def r_hat(
-    means: Float[Array, "chains *rest"], variances: Float[Array, "chains *rest"], num: int
+    means: Float[Array, "chains *rest"], variances: Float[Array, "chains *rest"], num: Any
 ) -> Float[Array, "*rest"]:
     """R̂ from each chain's mean and variance (ddof 1) over `num` draws: what a streaming run has."""
     within = jnp.mean(variances, axis=0)
