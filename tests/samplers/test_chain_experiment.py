@@ -25,7 +25,7 @@ def _walk(key: Any, start: Any) -> Any:
 def test_running_sums_are_those_of_all_draws_after_warm_up() -> None:
     model = chains.model(KERNEL, _statistics, num_steps=7, warm_up=2)
     state = jax.jit(model.init)(jax.random.key(0), {"x": STARTS})
-    update, kept = jax.jit(model.update), []
+    update, kept, metrics = jax.jit(model.update), [], {}
     for step in range(5):
         key, before = jax.random.key(step), state.rest._replace(position=state.params)
         state, metrics = update(key, state, {"x": STARTS})
