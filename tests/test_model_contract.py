@@ -109,7 +109,7 @@ def test_a_batch_over_eight_devices_gives_what_one_device_gives(subject):
     for name, value in metrics.items():
         np.testing.assert_allclose(value, subject.metrics[name], rtol=1e-5, atol=1e-5, err_msg=name)
     # Adam turns the sign of a gradient that is zero but for rounding into a whole step: hence not 1e-5 here.
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=5e-3), state, subject.state)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=5e-3), state, subject.state)
 
 
 def test_saved_restored_and_continued_equals_never_stopped(subject, tmp_path):
