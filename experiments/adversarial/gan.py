@@ -69,15 +69,18 @@ def build(config: Config, seed: int) -> Experiment:
     if len(dataset.shape) != 1 or dataset.levels is not None:
         raise ValueError(f"`data` must be rows of real numbers, got {dataset.name!r} of shape {dataset.shape}.")
     hidden = (config.hidden_size,) * config.num_layers
-    schedule = optax.cosine_decay_schedule(config.learning_rate, config.num_steps * config.num_critic_steps)
-    noisy_steps = max(1, int(config.noise_share * config.num_steps * config.num_critic_steps))
+    critic_steps = config.num_steps * config.num_critic_steps
+    noisy_steps = max(1, int(config.noise_share * critic_steps))
+    rate, critic_rate = (
+        optax.cosine_decay_schedule(config.learning_rate, num) for num in (config.num_steps, critic_steps)
+    )
     model = gan.model(
         MLP((*hidden, *dataset.shape)),
         MLP((*hidden, 1)),
         latent_size=config.latent_size,
         # β1 of at most 0.5: with 0.9 the two players swing around each other.
-        generator_optimizer=optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_steps), 0.5, 0.9),
-        critic_optimizer=optax.adam(schedule, 0.5, 0.9),
+        generator_optimizer=optax.adam(rate, 0.5, 0.9),
+        critic_optimizer=optax.adam(critic_rate, 0.5, 0.9),
         num_critic_steps=config.num_critic_steps,
         loss=config.loss,
         label_smoothing=config.label_smoothing,
@@ -121,7 +124,7 @@ def _modes(dataset: Dataset, samples: np.ndarray) -> dict[str, Measurement]:
     distance = np.linalg.norm(samples[:, None] - means[None], axis=-1)
     near = distance.min(axis=1) < 3 * std
     counts = np.bincount(distance.argmin(axis=1)[near], minlength=num)
-    covered = int(np.sum(counts >= 0.2 * len(samples) / num))
+    covered = float(np.sum(counts >= 0.2 * len(samples) / num))
     protocol = f"{dataset.name}, {len(samples)} samples, within 3 standard deviations of a mode's mean"
     return {
         "covered_modes": Measurement(covered, f"of {num}", "none", "-", f"{protocol}, at least 20 % of its share"),

@@ -88,7 +88,16 @@ PRESETS = {
         batch_size=256,
         num_steps=10_000,
     ),
-    "smoke": Config(num_steps=2, eval_every=2, hidden_size=16, diffusion_steps=10, batch_size=16, ddim_steps=5),
+    "smoke": Config(
+        num_steps=2,
+        eval_every=2,
+        hidden_size=16,
+        num_layers=1,
+        diffusion_steps=10,
+        batch_size=32,
+        num_test=64,
+        ddim_steps=5,
+    ),
     "mnist": Config(
         data="tfds:mnist",
         channels=(16, 32, 64),
