@@ -3,12 +3,9 @@
 import contextlib
 import dataclasses
 import functools
-import os
 import pathlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +17,8 @@ from jgen._checks import at_least
 from jgen._types import Key, Metrics
 from jgen.checkpoints import Checkpoints
 from jgen.data.pipeline import Data
+from jgen.devices import placement
+from jgen.interruption import stop_signals
 from jgen.metrics.measurement import Measurement
 from jgen.model import Model
 
@@ -125,56 +124,106 @@ def train(
         FloatingPointError: a metric is not finite; the message has its name and the first step. Nothing is saved then.
         ValueError: the batch size is not a multiple of the number of devices.
     """
-    observer = observer or Observer()
-    model, data, key = experiment.model, experiment.data, random.stream(seed, "train")
-    place, split_state, copy = _placement(devices or jax.devices(), experiment.shard_state)
-    example = place(data.train(0))
-    shape = jax.eval_shape(model.init, random.stream(seed, "init"), example)
-    sharding = split_state(shape)
-    state = jax.jit(model.init, out_shardings=sharding)(random.stream(seed, "init"), example)
-    log = _empty_log(model, state, example)
-    step_function = functools.partial(_update, model, experiment.log_every)
-    update = jax.jit(step_function, donate_argnums=(1, 2), out_shardings=(sharding, copy))
-    evaluate = functools.partial(
-        _evaluate, jax.jit(model.evaluate, out_shardings=copy), random.stream(seed, "eval"), data, place
-    )
-    begun, earlier, first_step_seconds, evaluating = time.perf_counter(), 0.0, 0.0, 0.0
-
-    with _checkpoints(workdir, observer) as checkpoints, _stop_signals() as stopping:
-        start, best = 0, _Best(jax.tree.map(jnp.copy, state) if experiment.select else None, np.inf, 0)
-        if (found := checkpoints.restore({"state": state, "best": best.state})) is not None:
-            start, saved, notes = found
-            state, best = saved["state"], _Best(saved["best"], notes["best_value"], notes["best_step"])
-            earlier = notes["wall_seconds"]
-        observer.begin(start, experiment.num_steps)
-        step, checked = start, start
-        while step < experiment.num_steps and not stopping() and not _exhausted(experiment, step, best):
-            state, log = update(key, state, log, np.int32(step), place(data.train(step)))
-            step += 1
-            if step == start + 1:
-                jax.block_until_ready(state)
-                first_step_seconds = time.perf_counter() - begun
-            observer.advance(step)
-            if step % experiment.log_every == 0 or step == experiment.num_steps:
-                observer.log("train", step, _read_log(log))
-                checked = step
-            if step % experiment.eval_every == 0 or step == experiment.num_steps:
-                _read_log(log)
-                since = time.perf_counter()
-                best = _validate(experiment, evaluate, observer, state, step, best)
-                _save(checkpoints, step, state, best, earlier + time.perf_counter() - begun)
-                evaluating += time.perf_counter() - since
-        if checked < step:
-            _read_log(log)
-            _save(checkpoints, step, state, best, earlier + time.perf_counter() - begun)
-        jax.block_until_ready(state)
-        training = time.perf_counter() - begun - first_step_seconds - evaluating
+    run = _Run(experiment, seed, observer or Observer(), devices or jax.devices())
+    with _checkpoints(workdir, run.observer) as checkpoints, stop_signals() as stopping:
+        run.restore(checkpoints)
+        while not run.finished and not stopping():
+            run.advance()
+            if run.step % experiment.log_every == 0 or run.step == experiment.num_steps:
+                run.observer.log("train", run.step, _read_log(run.log))
+            if run.step % experiment.eval_every == 0 or run.step == experiment.num_steps:
+                run.validate()
+                run.save(checkpoints)
+        run.save(checkpoints)
         checkpoints.wait()
-        finished = step >= experiment.num_steps or _exhausted(experiment, step, best)
-    chosen = best if best.state is not None else _Best(state, np.inf, step)
-    rate = max(step - start - 1, 0) / max(training, 1e-9)
-    wall = earlier + time.perf_counter() - begun
-    return Outcome(chosen.state, step, chosen.step, finished, wall, rate, first_step_seconds)
+    return run.outcome()
+
+
+class _Run:
+    """A run under way: what is compiled once, and what changes from step to step."""
+
+    def __init__(self, experiment: Experiment, seed: int, observer: Observer, devices: Sequence[Any]) -> None:
+        model, init_key = experiment.model, random.stream(seed, "init")
+        self.experiment, self.observer, self._begun = experiment, observer, time.perf_counter()
+        self._place, sharding_of, copy = placement(devices, shard_state=experiment.shard_state)
+        example = self._place(experiment.data.train(0))
+        shape = jax.eval_shape(model.init, init_key, example)
+        sharding = sharding_of(shape)
+        init = jax.jit(lambda key, batch: _strong(model.init(key, batch)), out_shardings=sharding)
+        self._state = init(init_key, example)
+        self.log = jax.jit(functools.partial(_empty_log, model, shape, example), out_shardings=copy)()
+        update = functools.partial(_update, model, experiment.log_every)
+        self._update = jax.jit(update, donate_argnums=(1, 2), out_shardings=(sharding, copy))
+        self._evaluate = jax.jit(model.evaluate, out_shardings=copy)
+        self._key, self._eval_key = random.stream(seed, "train"), random.stream(seed, "eval")
+        self._best = _Best(_copy(self._state) if experiment.select else None, np.inf, 0)
+        self.step = self._start = 0
+        self._saved, self._earlier, self._first_step, self._evaluating = -1, 0.0, 0.0, 0.0
+
+    @property
+    def finished(self) -> bool:
+        """All steps are made, or patience is exhausted."""
+        patience, best = self.experiment.patience, self._best
+        without = self.step - best.step if best.state is not None else 0
+        exhausted = patience is not None and without >= patience * self.experiment.eval_every
+        return self.step >= self.experiment.num_steps or exhausted
+
+    def restore(self, checkpoints: Any) -> None:
+        """Goes on from the newest whole checkpoint, if there is one."""
+        found = checkpoints.restore({"state": self._state, "best": self._best.state})
+        if found is not None:
+            self.step, saved, notes = found
+            self._state, self._earlier = saved["state"], notes["wall_seconds"]
+            self._best = _Best(saved["best"], notes["best_value"], notes["best_step"])
+            self._start = self._saved = self.step
+        self.observer.begin(self.step, self.experiment.num_steps)
+
+    def advance(self) -> None:
+        """One update, sent to the device."""
+        batch = self._place(self.experiment.data.train(self.step))
+        self._state, self.log = self._update(self._key, self._state, self.log, np.int32(self.step), batch)
+        self.step += 1
+        if self.step == self._start + 1:
+            jax.block_until_ready(self._state)
+            self._first_step = time.perf_counter() - self._begun
+        self.observer.advance(self.step)
+
+    def validate(self) -> None:
+        """Evaluates on validation data, and keeps the state if it is the best so far."""
+        jax.block_until_ready(self._state)
+        since, select = time.perf_counter(), self.experiment.select
+        data = self.experiment.data
+        metrics = _averages(self._evaluate, self._eval_key, data, self._place, self._state, "valid")
+        for name, value in metrics.items():
+            if not np.isfinite(value):
+                raise FloatingPointError(f"valid metric `{name}` is {value} at step {self.step}.")
+        self.observer.log("valid", self.step, metrics)
+        if select is not None:
+            if select not in metrics:
+                raise ValueError(f"`select` must be one of the metrics {sorted(metrics)}, got {select!r}.")
+            if metrics[select] < self._best.value:
+                self._best = _Best(_copy(self._state), metrics[select], self.step)
+        self._evaluating += time.perf_counter() - since
+
+    def save(self, checkpoints: Any) -> None:
+        """Starts writing a checkpoint of this step unless there is one; raises on a metric that was not finite."""
+        _read_log(self.log)
+        if self._saved == self.step:
+            return
+        wall = self._earlier + time.perf_counter() - self._begun
+        notes = {"best_value": self._best.value, "best_step": self._best.step, "wall_seconds": wall}
+        checkpoints.save(self.step, {"state": self._state, "best": self._best.state}, notes)
+        self._saved = self.step
+
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        jax.block_until_ready(self._state)
+        now = time.perf_counter() - self._begun
+        chosen = self._best if self._best.state is not None else _Best(self._state, np.inf, self.step)
+        training = max(now - self._first_step - self._evaluating, 1e-9)
+        rate = max(self.step - self._start - 1, 0) / training
+        wall = self._earlier + now
+        return Outcome(chosen.state, self.step, chosen.step, self.finished, wall, rate, self._first_step)
 
 
 def _update(model: Model[Any], log_every: int, key: Key, state: Any, log: Any, step: Any, batch: Any) -> Any:
@@ -185,15 +234,25 @@ def _update(model: Model[Any], log_every: int, key: Key, state: Any, log: Any, s
     sums = {name: jnp.where(fresh, 0.0, sums[name]) + value for name, value in metrics.items()}
     count = jnp.where(fresh, 0, count) + 1
     bad = {n: jnp.where((bad[n] < 0) & ~jnp.isfinite(value), step + 1, bad[n]) for n, value in metrics.items()}
-    return state, (sums, count, bad)
+    return _strong(state), (sums, count, bad)
+
+
+def _strong(tree: Any) -> Any:
+    """`tree` without weak types: a state that loses one in its first update would have the second compiled anew."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree)
 
 
 def _empty_log(model: Model[Any], state: Any, batch: Any) -> Any:
+    """The sums, count and first bad steps before any update; the trainer places them as an update leaves them."""
     _, metrics = jax.eval_shape(model.update, jax.random.key(0), state, batch)
     for name, value in metrics.items():
         if value.shape:
             raise ValueError(f"Metrics of `update` must be scalars, got `{name}` of shape {value.shape}.")
-    return {n: jnp.zeros(()) for n in metrics}, jnp.zeros((), jnp.int32), {n: jnp.full((), -1) for n in metrics}
+    return (
+        {n: jnp.zeros(()) for n in metrics},
+        jnp.zeros((), jnp.int32),
+        {n: jnp.full((), -1, jnp.int32) for n in metrics},
+    )
 
 
 def _read_log(log: Any) -> dict[str, float]:
@@ -206,7 +265,7 @@ def _read_log(log: Any) -> dict[str, float]:
     return {name: float(value) / max(int(count), 1) for name, value in sums.items()}
 
 
-def _evaluate(evaluate: Any, key: Key, data: Data, place: Any, state: Any, split: str) -> dict[str, float]:
+def _averages(evaluate: Any, key: Key, data: Data, place: Any, state: Any, split: str) -> dict[str, float]:
     """Means over a split: values per example count once each, scalars by the number of examples they speak for."""
     total, sums = 0, {}
     for i, (batch, num) in enumerate(data.batches(split)):
@@ -218,58 +277,10 @@ def _evaluate(evaluate: Any, key: Key, data: Data, place: Any, state: Any, split
     return {name: value / total for name, value in sums.items()}
 
 
-def _validate(experiment: Experiment, evaluate: Any, observer: Observer, state: Any, step: int, best: _Best) -> _Best:
-    metrics = evaluate(state, "valid")
-    for name, value in metrics.items():
-        if not np.isfinite(value):
-            raise FloatingPointError(f"valid metric `{name}` is {value} at step {step}.")
-    observer.log("valid", step, metrics)
-    if experiment.select is None:
-        return best
-    if experiment.select not in metrics:
-        raise ValueError(f"`select` must be one of the metrics {sorted(metrics)}, got {experiment.select!r}.")
-    value = metrics[experiment.select]
-    # A copy: the next update donates the buffers of `state`.
-    return _Best(jax.tree.map(jnp.copy, state), value, step) if value < best.value else best
-
-
-def _exhausted(experiment: Experiment, step: int, best: _Best) -> bool:
-    if experiment.patience is None or best.state is None:
-        return False
-    return step - best.step >= experiment.patience * experiment.eval_every
-
-
-def _save(checkpoints: Any, step: int, state: Any, best: _Best, wall_seconds: float) -> None:
-    notes = {"best_value": best.value, "best_step": best.step, "wall_seconds": wall_seconds}
-    checkpoints.save(step, {"state": state, "best": best.state}, notes)
-
-
-def _placement(
-    devices: Sequence[Any], shard_state: bool
-) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Any]:
-    """How batches and states lie on the devices: batches are split, states copied (or split, where that divides)."""
-    num = len(devices)
-    mesh = jax.sharding.Mesh(np.asarray(devices), ("data",))
-    spec = jax.sharding.PartitionSpec
-    split, copy = jax.sharding.NamedSharding(mesh, spec("data")), jax.sharding.NamedSharding(mesh, spec())
-
-    def place(batch: Any) -> Any:
-        size = random.batch_size(batch)
-        if size % num:
-            raise ValueError(f"`batch_size` must be a multiple of the {num} devices, got {size}.")
-        if jax.process_count() == 1:
-            return batch if num == 1 else jax.device_put(batch, split)
-        part = size // jax.process_count()
-        rows = slice(jax.process_index() * part, (jax.process_index() + 1) * part)
-        return {k: jax.make_array_from_process_local_data(split, np.asarray(v)[rows]) for k, v in batch.items()}
-
-    def shardings(shape: Any) -> Any:
-        def choose(leaf: Any) -> Any:
-            return split if shard_state and leaf.ndim and leaf.shape[0] and leaf.shape[0] % num == 0 else copy
-
-        return jax.tree.map(choose, shape)
-
-    return place, shardings, copy
+@jax.jit
+def _copy(state: Any) -> Any:
+    """`state` in buffers of its own, which the next update does not donate; compiled once, not leaf by leaf."""
+    return jax.tree.map(jnp.copy, state)
 
 
 def _checkpoints(workdir: pathlib.Path | None, observer: Observer) -> Any:
@@ -290,24 +301,3 @@ class _Nowhere(contextlib.nullcontext[Any]):
 
     def wait(self) -> None:
         return None
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM came; the second one exits at once."""
-    came: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        if came:
-            os._exit(128 + number)
-        came.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -24,7 +24,7 @@ LAYERS = (
     {"samplers"},
     {"learners"},
     {*FAMILIES, "metrics", "data"},
-    {"checkpoints", "train"},
+    {"checkpoints", "devices", "interruption", "train"},
 )
 MAX_FILE, MAX_FUNCTION = 300, 30
 WITH_INIT = ("linen", "optimizer", "model", "inner", "sampler", "kernel", "walk")

@@ -1,5 +1,6 @@
 """The trainer: resuming is bit-exact, devices do not matter, NaN stops, damaged checkpoints are passed over."""
 
+import gc
 import pathlib
 import signal
 import subprocess
@@ -68,7 +69,7 @@ def test_same_seed_same_bits():
     assert digest(one.state.params) != digest(other.state.params)
 
 
-@pytest.mark.parametrize("stop_at", [3, 4, 9])
+@pytest.mark.parametrize("stop_at", [3, 4, 6, 9])
 def test_stopped_and_resumed_is_never_stopped(tmp_path, stop_at):
     whole = train(_experiment(), seed=0, devices=ONE)
     stopped = train(_experiment(), seed=0, workdir=tmp_path, observer=Record(stop_at), devices=ONE)
@@ -168,6 +169,8 @@ def test_first_value_that_is_not_finite_stops_the_run(tmp_path):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["5"]
 
 
+# Orbax leaves failed reads to the garbage collector, which complains of them whenever it comes by.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["truncate", "corrupt", "remove"])
 def test_damaged_checkpoint_is_named_and_passed_over(tmp_path, damage):
     whole = train(_experiment(), seed=0, devices=ONE)
@@ -183,6 +186,7 @@ def test_damaged_checkpoint_is_named_and_passed_over(tmp_path, damage):
             path.unlink()
     record = Record()
     resumed = train(_experiment(), seed=0, workdir=tmp_path, observer=record, devices=ONE)
+    gc.collect()
     assert any(str(newest) in text for text in record.warnings)
     assert record.begun == [8]
     _equal(whole.state, resumed.state)
@@ -246,6 +250,20 @@ def test_evaluation_counts_every_example_once():
     rows = np.concatenate([np.asarray(batch["x"])[:num] for batch, num in data.batches("valid")])
     assert len(rows) == 40
     np.testing.assert_allclose(record.lines[-1][2]["mean"], rows.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_update_is_compiled_once(caplog, devices):
+    def loss(key, params, stats, batch, *, train):
+        value = jnp.sum(params**2)
+        return value, (stats, {"loss": value})
+
+    # Full of a Python number is weakly typed, and no longer after the optimizer's first step.
+    model = gradient(lambda key, batch: (jnp.full(2, 0.5), {}), loss, optax.sgd(1e-2))
+    with jax.log_compiles():
+        train(Experiment(model, _data(), 6, log_every=2, eval_every=3), seed=0, devices=jax.devices()[:devices])
+    compiled = [line for line in caplog.messages if line.startswith("Finished XLA compilation of jit(_update)")]
+    assert len(compiled) == 1, compiled
 
 
 KILLED = ["vae", "gan", "rbm", "ddpm_averaged"]
