@@ -50,7 +50,7 @@ class Config:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     batch_size: int = 64
-    num_steps: int = 3_000
+    num_steps: int = 2_000
     eval_every: int = 250
     num_noises: int = 16
     """K of the reported importance-weighted bound."""
