@@ -80,7 +80,7 @@ class Outcome(NamedTuple):
 
 
 class Observer:
-    """Hears of a run's progress; the methods do nothing and are there to be overridden."""
+    """Hears of a run's progress; its methods do nothing and are there to be overridden."""
 
     def begin(self, step: int, num_steps: int) -> None:
         """The run starts, or goes on, after `step` updates."""
@@ -293,11 +293,7 @@ class _Nowhere(contextlib.nullcontext[Any]):
     def __enter__(self) -> "_Nowhere":
         return self
 
-    def restore(self, like: Any) -> None:
+    def _nothing(self, *unused: Any) -> None:
         return None
 
-    def save(self, *unused: Any) -> None:
-        return None
-
-    def wait(self) -> None:
-        return None
+    restore = save = wait = _nothing

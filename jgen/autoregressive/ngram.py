@@ -132,11 +132,7 @@ def model(
     Raises:
         ValueError: an argument is out of its range, or V^{k+1} does not fit 32 bits.
     """
-    bounds = ("vocabulary_size", vocabulary_size, 1), ("order", order, 0), ("capacity", capacity, 1)
-    for name, value, low in (*bounds, ("length", length, 1)):
-        _checks.at_least(name, value, low)
-    if vocabulary_size ** (order + 1) >= int(UNUSED):
-        raise ValueError(f"`order` must keep {vocabulary_size}^(order + 1) below 2^32, got {order}.")
+    _check(vocabulary_size, order, capacity, length)
 
     def init(key: Key, batch: Batch) -> CountingState:
         del key
@@ -165,6 +161,14 @@ def model(
         return {"tokens": sample(key, state.params, num, length, vocabulary_size)}
 
     return Model(init, update, evaluate, draw, lambda state, batch: jnp.sum(each(state, batch), axis=1))
+
+
+def _check(vocabulary_size: int, order: int, capacity: int, length: int) -> None:
+    bounds = ("vocabulary_size", vocabulary_size, 1), ("order", order, 0), ("capacity", capacity, 1)
+    for name, value, low in (*bounds, ("length", length, 1)):
+        _checks.at_least(name, value, low)
+    if vocabulary_size ** (order + 1) >= int(UNUSED):
+        raise ValueError(f"`order` must keep {vocabulary_size}^(order + 1) below 2^32, got {order}.")
 
 
 def _codes(tokens: Any, vocabulary_size: int, length: int) -> Any:

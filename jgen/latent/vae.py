@@ -10,56 +10,44 @@ Differs from the paper: the decoder's output has a learned offset that starts at
 Everything is in nats, summed over dimensions and never averaged over them: the only weight is `beta`, 1 by default.
 """
 
-import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jgen import linen, random
+from jgen import random
 from jgen._checks import at_least
 from jgen._types import Batch, Key, Keys, Metrics, Params, Scalar
+from jgen.latent import networks as parts
+from jgen.latent.networks import Networks, Posterior, dense, run_decoder, run_encoder
 from jgen.learners import GradientState, gradient
-from jgen.math.likelihoods import Likelihood
 from jgen.model import Model
-from jgen.nets.encoders import Decoder, Encoder
+
+__all__ = [
+    "Networks",
+    "Posterior",
+    "Terms",
+    "active_units",
+    "decode",
+    "dense",
+    "elbo",
+    "encode",
+    "interpolate",
+    "iwae_bound",
+    "kl_to_standard_normal",
+    "loss",
+    "model",
+    "reconstruct",
+    "reparameterize",
+    "sample",
+    "terms",
+]
 
 STEP = "step"  # the entry of `stats` that counts updates, for the warm-up
-
-
-@dataclasses.dataclass(frozen=True)
-class Networks:
-    """The parts of a VAE that are the user's.
-
-    Attributes:
-        encoder: a Flax module, features (batch, *shape) -> (batch, 2·latent_size): mean and log standard deviation.
-        decoder: a Flax module, z (batch, latent_size) -> raw (batch, *shape, likelihood.num_parameters).
-        likelihood: p(x|raw).
-        latent_size: the number of latent dimensions.
-
-    Both modules are called with the keyword `train`.
-    """
-
-    encoder: nn.Module
-    decoder: nn.Module
-    likelihood: Likelihood
-    latent_size: int
-
-    def __post_init__(self) -> None:
-        at_least("latent_size", self.latent_size, 1)
-
-
-class Posterior(NamedTuple):
-    """q(z|x) = N(mean, diag exp(2·log_std))."""
-
-    mean: Float[Array, "batch latent"]
-    log_std: Float[Array, "batch latent"]
 
 
 class Terms(NamedTuple):
@@ -84,12 +72,12 @@ def kl_to_standard_normal(posterior: Posterior) -> Float[Array, "batch latent"]:
 
 def encode(params: Params, stats: Params, x: Any, *, networks: Networks) -> Posterior:
     """q(z|x), with the statistics of `stats` as they are."""
-    return _encode(params, stats, x, networks)[0]
+    return run_encoder(params, stats, x, networks)[0]
 
 
 def decode(params: Params, stats: Params, z: Float[Array, "batch latent"], *, networks: Networks) -> Array:
     """E[x|z], (batch, *shape), in the units of x."""
-    return networks.likelihood.mean(_decode(params, stats, z, networks)[0])
+    return networks.likelihood.mean(run_decoder(params, stats, z, networks)[0])
 
 
 def reparameterize(keys: Keys, posterior: Posterior) -> Float[Array, "batch latent"]:
@@ -144,7 +132,7 @@ def iwae_bound(
         draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
         z = reparameterize(draw_keys, posterior)
         log_ratio = _log_prior(z) - _log_posterior(z, posterior)
-        return networks.likelihood.log_prob(_decode(params, stats, z, networks)[0], x) + log_ratio
+        return networks.likelihood.log_prob(run_decoder(params, stats, z, networks)[0], x) + log_ratio
 
     def body(carry: Any, ks: Any) -> Any:
         top, total = carry
@@ -176,10 +164,32 @@ def active_units(params: Params, stats: Params, x: Any, *, networks: Networks, t
     return jnp.sum(jnp.var(encode(params, stats, x, networks=networks).mean, axis=0) > threshold)
 
 
-def dense(shape: Sequence[int], likelihood: Likelihood, latent_size: int, **kwargs: Any) -> Networks:
-    """`Networks` with the dense `Encoder` and `Decoder` of `nets.encoders`; keywords go to both."""
-    decoder = Decoder(tuple(shape), likelihood.num_parameters, **kwargs)
-    return Networks(Encoder(latent_size, **kwargs), decoder, likelihood, latent_size)
+def loss(
+    key: Key,
+    params: Params,
+    stats: Params,
+    batch: Batch,
+    *,
+    train: bool,
+    networks: Networks,
+    beta: float = 1.0,
+    warm_up_steps: int = 0,
+) -> tuple[Scalar, tuple[Params, Metrics]]:
+    """Mean (distortion + w·β·rate) in nats, w rising from 0 to 1 over `warm_up_steps`; the terms are its metrics."""
+    warmth = jnp.minimum(1.0, stats[STEP] / warm_up_steps) if warm_up_steps else 1.0
+    values, stats = _terms(key, params, stats, batch, networks, train=train)
+    objective = jnp.mean(values.distortion + beta * warmth * values.rate)
+    metrics = {"loss": objective, **{name: jnp.mean(value) for name, value in _reported(values).items()}}
+    return objective, (stats, metrics)
+
+
+def sample(key: Key, params: Params, stats: Params, num: int, *, networks: Networks) -> Array:
+    """`num` draws x ~ p(x|z), z ~ N(0, I); draw i depends on (key, i) alone."""
+    latent_key, data_key = jax.random.split(key)
+    draw = jax.vmap(lambda k: jax.random.normal(k, (networks.latent_size,)))
+    z = draw(random.example_keys(latent_key, num))
+    raw = run_decoder(params, stats, z, networks)[0]
+    return networks.likelihood.sample(random.example_keys(data_key, num), raw)
 
 
 def model(
@@ -208,15 +218,6 @@ def model(
     at_least("warm_up_steps", warm_up_steps, 0)
     at_least("num_bound_samples", num_bound_samples, 1)
 
-    def loss(
-        key: Key, params: Params, stats: Params, batch: Batch, *, train: bool
-    ) -> tuple[Scalar, tuple[Params, Metrics]]:
-        warmth = jnp.minimum(1.0, stats[STEP] / warm_up_steps) if warm_up_steps else 1.0
-        values, stats = _terms(key, params, stats, batch, networks, train=train)
-        objective = jnp.mean(values.distortion + beta * warmth * values.rate)
-        metrics = {"loss": objective, **{name: jnp.mean(value) for name, value in _reported(values).items()}}
-        return objective, (stats, metrics)
-
     def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
         values = _terms(key, state.params, state.stats, batch, networks, train=False)[0]
         return _reported(values)
@@ -224,39 +225,24 @@ def model(
     def log_bound(key: Key, state: GradientState, batch: Batch) -> Float[Array, " batch"]:
         return iwae_bound(key, state.params, state.stats, batch, networks=networks, num_samples=num_bound_samples)
 
-    def sample(key: Key, state: GradientState, num: int) -> Batch:
-        latent_key, data_key = jax.random.split(key)
-        draw = jax.vmap(lambda k: jax.random.normal(k, (networks.latent_size,)))
-        z = draw(random.example_keys(latent_key, num))
-        raw = _decode(state.params, state.stats, z, networks)[0]
-        return {"x": networks.likelihood.sample(random.example_keys(data_key, num), raw)}
-
     return gradient(
         functools.partial(_init, networks),
-        loss,
+        functools.partial(loss, networks=networks, beta=beta, warm_up_steps=warm_up_steps),
         optimizer,
         evaluate=evaluate,
-        sample=sample,
+        sample=lambda key, state, num: {"x": sample(key, state.params, state.stats, num, networks=networks)},
         log_bound=log_bound,
         axis_name=axis_name,
     )
 
 
-def _init(networks: Networks, key: Key, batch: Batch) -> tuple[Params, Params]:
-    x = _checked(batch, networks)
-    encoder_key, decoder_key = jax.random.split(key)
-    features = networks.likelihood.features(x)
-    encoder, encoder_stats = linen.init(networks.encoder, encoder_key, features, train=False)
-    z = jnp.zeros((len(x), networks.latent_size))
-    decoder, decoder_stats = linen.init(networks.decoder, decoder_key, z, train=False)
-    params = {"encoder": encoder, "decoder": decoder, "offset": networks.likelihood.offset(x)}
-    stats = {"encoder": encoder_stats, "decoder": decoder_stats, STEP: jnp.zeros((), jnp.int32)}
-    _decode(params, stats, z, networks)
-    return params, stats
-
-
 def _reported(values: Terms) -> Metrics:
     return {"negative_elbo": -values.elbo, "rate": values.rate, "distortion": values.distortion}
+
+
+def _init(networks: Networks, key: Key, batch: Batch) -> tuple[Params, Params]:
+    params, stats = parts.initialize(networks, key, _checked(batch, networks))
+    return params, {**stats, STEP: jnp.zeros((), jnp.int32)}
 
 
 def _checked(batch: Batch, networks: Networks) -> Any:
@@ -265,41 +251,14 @@ def _checked(batch: Batch, networks: Networks) -> Any:
     return jnp.asarray(batch["x"])
 
 
-def _encode(
-    params: Params, stats: Params, x: Any, networks: Networks, *, key: Key | None = None
-) -> tuple[Posterior, Params]:
-    """q(z|x) and the encoder's statistics; a key means training, with dropout and running statistics."""
-    module, features = networks.encoder, networks.likelihood.features(jnp.asarray(x))
-    out, own = _apply(module, key, params["encoder"], stats["encoder"], features)
-    if out.shape != (len(x), 2 * networks.latent_size):
-        raise ValueError(f"`encoder` must return shape {(len(x), 2 * networks.latent_size)}, got {out.shape}.")
-    mean, log_std = jnp.split(out.astype(jnp.float32), 2, axis=-1)
-    # Bounded smoothly: exp of an unbounded log-scale overflows on an outlier.
-    return Posterior(mean, 6.0 * jnp.tanh(log_std / 6.0)), own
-
-
-def _decode(params: Params, stats: Params, z: Any, networks: Networks, *, key: Key | None = None) -> tuple[Any, Params]:
-    out, own = _apply(networks.decoder, key, params["decoder"], stats["decoder"], z)
-    expected = (len(z), *params["offset"].shape)
-    if out.shape != expected:
-        raise ValueError(f"`decoder` must return shape {expected} for this data and likelihood, got {out.shape}.")
-    return out + params["offset"][None], own
-
-
-def _apply(module: nn.Module, key: Key | None, params: Params, stats: Params, x: Any) -> tuple[Any, Params]:
-    if key is not None:
-        return linen.apply_and_update(module, params, stats, x, key=key, train=True)
-    return linen.apply(module, params, stats, x, train=False), stats
-
-
 def _terms(
     key: Key, params: Params, stats: Params, batch: Batch, networks: Networks, *, train: bool
 ) -> tuple[Terms, Params]:
     x = _checked(batch, networks)
     encoder_key, decoder_key, latent_key = jax.random.split(key, 3)
-    posterior, encoder_stats = _encode(params, stats, x, networks, key=encoder_key if train else None)
+    posterior, encoder_stats = run_encoder(params, stats, x, networks, key=encoder_key if train else None)
     z = reparameterize(random.batch_keys(latent_key, batch), posterior)
-    raw, decoder_stats = _decode(params, stats, z, networks, key=decoder_key if train else None)
+    raw, decoder_stats = run_decoder(params, stats, z, networks, key=decoder_key if train else None)
     rate = jnp.sum(kl_to_standard_normal(posterior), axis=-1)
     distortion = -networks.likelihood.log_prob(raw, x)
     stats = {"encoder": encoder_stats, "decoder": decoder_stats, STEP: stats[STEP] + int(train)}

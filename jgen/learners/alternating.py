@@ -67,32 +67,12 @@ def alternating(
     Raises:
         ValueError: no player, a player without steps, or (when traced) a batch that k does not divide.
     """
-    if not players:
-        raise ValueError("`players` must name at least one player, got none.")
-    for name, player in players.items():
-        if player.num_steps < 1:
-            raise ValueError(f"`num_steps` of player {name!r} must be at least 1, got {player.num_steps}.")
-    num_parts = max(player.num_steps for player in players.values())
+    num_parts = _num_parts(players)
 
     def init_state(key: Key, batch: Batch) -> AlternatingState:
         random.batch_size(batch)  # raises where this is no batch
         params, stats = init(key, batch)
         return AlternatingState(params, stats, {name: p.optimizer.init(params[name]) for name, p in players.items()})
-
-    def step(key: Key, name: str, state: AlternatingState, batch: Batch) -> tuple[AlternatingState, Metrics]:
-        player = players[name]
-
-        def objective(own: Params) -> tuple[Scalar, tuple[Params, Metrics]]:
-            return player.loss(key, {**state.params, name: own}, state.stats, batch, train=True)
-
-        grads, (stats, metrics) = jax.grad(objective, has_aux=True)(state.params[name])
-        grads, stats, metrics = mean_over((grads, stats, metrics), axis_name)
-        updates, opt_state = player.optimizer.update(grads, state.opt_state[name], state.params[name])
-        own = optax.apply_updates(state.params[name], updates)
-        state = AlternatingState(
-            {**state.params, name: own}, {**state.stats, name: stats}, {**state.opt_state, name: opt_state}
-        )
-        return state, metrics
 
     def update(key: Key, state: AlternatingState, batch: Batch) -> tuple[AlternatingState, Metrics]:
         parts = _parts(random.with_index(batch, axis_name), num_parts)
@@ -101,7 +81,7 @@ def alternating(
             player_key = jax.random.fold_in(key, order)
             own: Metrics = {}
             for i, part in enumerate(parts[num_parts - player.num_steps :]):
-                state, own = step(jax.random.fold_in(player_key, i), name, state, part)
+                state, own = _step(jax.random.fold_in(player_key, i), name, player, state, part, axis_name)
             metrics |= own
         return state, metrics
 
@@ -113,6 +93,33 @@ def alternating(
         return metrics
 
     return Model(init_state, update, evaluate or measure, sample)
+
+
+def _num_parts(players: Mapping[str, Player]) -> int:
+    if not players:
+        raise ValueError("`players` must name at least one player, got none.")
+    for name, player in players.items():
+        if player.num_steps < 1:
+            raise ValueError(f"`num_steps` of player {name!r} must be at least 1, got {player.num_steps}.")
+    return max(player.num_steps for player in players.values())
+
+
+def _step(
+    key: Key, name: str, player: Player, state: AlternatingState, batch: Batch, axis_name: str | None
+) -> tuple[AlternatingState, Metrics]:
+    """One gradient step of one player, the others held fixed."""
+
+    def objective(own: Params) -> tuple[Scalar, tuple[Params, Metrics]]:
+        return player.loss(key, {**state.params, name: own}, state.stats, batch, train=True)
+
+    grads, (stats, metrics) = jax.grad(objective, has_aux=True)(state.params[name])
+    grads, stats, metrics = mean_over((grads, stats, metrics), axis_name)
+    updates, opt_state = player.optimizer.update(grads, state.opt_state[name], state.params[name])
+    own = optax.apply_updates(state.params[name], updates)
+    state = AlternatingState(
+        {**state.params, name: own}, {**state.stats, name: stats}, {**state.opt_state, name: opt_state}
+    )
+    return state, metrics
 
 
 def _parts(batch: Batch, num: int) -> list[Batch]:

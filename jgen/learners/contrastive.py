@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jgen import random
+from jgen._checks import at_least
 from jgen._types import Batch, Key, Metrics, Params, Scalar
 from jgen.learners.gradient import mean_over
 from jgen.model import Model
@@ -60,8 +61,7 @@ def contrastive(
     Raises:
         ValueError: `num_steps` is less than 1.
     """
-    if num_steps < 1:
-        raise ValueError(f"`num_steps` must be at least 1, got {num_steps}.")
+    at_least("num_steps", num_steps, 1)
 
     def init_state(key: Key, batch: Batch) -> ContrastiveState:
         random.batch_size(batch)  # raises where this is no batch
@@ -79,11 +79,10 @@ def contrastive(
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         init_key, run_key = jax.random.split(key)
         sampler, data = kernel(state.params), data_position(batch)
-        chain = sampler.init(init_key, state.chains if persistent else data)
-        chain, _ = run(run_key, sampler, chain, num_steps)
+        start = state.chains if persistent else data
+        chain, _ = run(run_key, sampler, sampler.init(init_key, start), num_steps)
         chains = jax.lax.stop_gradient(chain.position)
-        grads, metrics = jax.grad(gap, has_aux=True)(state.params, data, chains)
-        grads, metrics = mean_over((grads, metrics), axis_name)
+        grads, metrics = mean_over(jax.grad(gap, has_aux=True)(state.params, data, chains), axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         return ContrastiveState(optax.apply_updates(state.params, updates), chains, opt_state), metrics
 

@@ -5,7 +5,7 @@ import dataclasses
 from jgen._checks import one_of
 
 KINDS = ("exact", "bound", "estimate", "none")
-"""exact: the quantity itself. bound: of a log-likelihood, from below. estimate: AIS and the like. none: no likelihood."""
+"""exact: the quantity itself; bound: of a log-likelihood; estimate: AIS and the like; none: no likelihood."""
 
 
 @dataclasses.dataclass(frozen=True)
