@@ -61,10 +61,10 @@ PRESETS = {
         data="tinyshakespeare.txt",
         cell="lstm",
         num_units=512,
-        dropout_rate=0.3,
+        dropout_rate=0.5,
         learning_rate=3e-3,
         batch_size=50,
-        num_steps=1_600,
+        num_steps=2_000,
         eval_every=200,
     ),
 }
