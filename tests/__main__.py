@@ -1,4 +1,4 @@
-"""The whole check, as continuous integration runs it: format, lint, types, tests. `python -m tests [pytest arguments]`."""
+"""The whole check: format, lint, types, tests. `python -m tests [arguments of pytest]`."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import time
 CHECKS = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
-    "types": ["pyright"],
+    "types": ["pyright", "--pythonpath", sys.executable],
     "tests": ["pytest", "-n", "2", "--dist", "loadgroup"],
 }
 

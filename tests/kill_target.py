@@ -1,4 +1,4 @@
-"""Trains one case of cases.py in a process of its own that may kill itself: `kill_target.py CASE WORKDIR [never|N|write]`.
+"""Trains one case of cases.py in a process that may kill itself: `kill_target.py CASE WORKDIR [never|N|write]`.
 
 With N it kills itself with SIGKILL at update N of this life; with "write", while a checkpoint is being written. It
 prints the digest of the final parameters.
@@ -10,9 +10,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
-
-warnings.simplefilter("ignore")
 
 import conftest  # noqa: F401  (the same JAX settings)
 import jax

@@ -235,7 +235,9 @@ def test_learns_a_gaussian():
     for step in range(1_000):
         rows = np.arange(step * 500, (step + 1) * 500) % len(x)
         state, _ = update(jax.random.key(step), state, {"x": x[rows]})
-    gap = stats.multivariate_normal.logpdf(test, np.array([1.0, -2.0]), covariance.tolist()) - model.log_prob(state, {"x": test})
+    gap = stats.multivariate_normal.logpdf(test, np.array([1.0, -2.0]), covariance.tolist()) - model.log_prob(
+        state, {"x": test}
+    )
     assert abs(float(np.mean(gap))) < 0.02
 
 

@@ -123,7 +123,9 @@ def test_reusing_one_draw_for_all_samples_would_be_seen(monkeypatch):
 def test_divergence_is_that_of_quadrature_and_never_negative():
     posterior = vae.Posterior(jnp.array([[0.3, -1.0, 0.0]]), jnp.array([[0.2, -0.5, 5e-5]]))
     grid = np.linspace(-12, 12, 200_001)
-    for value, mean, log_std in zip(vae.kl_to_standard_normal(posterior)[0], posterior.mean[0], posterior.log_std[0]):
+    for value, mean, log_std in zip(
+        vae.kl_to_standard_normal(posterior)[0], posterior.mean[0], posterior.log_std[0], strict=True
+    ):
         q = scipy.stats.norm(float(mean), float(np.exp(log_std)))
         expected = np.trapezoid(q.pdf(grid) * (q.logpdf(grid) - scipy.stats.norm.logpdf(grid)), grid)
         np.testing.assert_allclose(value, expected, atol=1e-6)
@@ -159,7 +161,7 @@ def test_learning_reaches_the_likelihood_of_probabilistic_pca():
 
 
 def test_warm_up_changes_the_objective_and_not_the_report():
-    networks, params, stats, x, _ = _linear_gaussian()
+    networks, _, _, x, _ = _linear_gaussian()
     model = vae.model(networks, ADAM, warm_up_steps=10)
     state = model.init(jax.random.key(0), {"x": x})
     first = state
