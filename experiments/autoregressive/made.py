@@ -61,12 +61,12 @@ PRESETS = {
     "binarized_mnist": Config(
         data="tfds:binarized_mnist",
         hidden_size=2000,
-        num_masks=8,
+        num_masks=16,
         learning_rate=1e-3,
-        weight_decay=0.3,
+        weight_decay=0.05,
         average_decay=0.999,
-        num_steps=30_000,
-        eval_every=2_500,
+        num_steps=32_000,
+        eval_every=4_000,
         patience=4,
     ),
     "paper": Config(
