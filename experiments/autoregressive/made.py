@@ -65,7 +65,7 @@ PRESETS = {
         learning_rate=1e-3,
         weight_decay=0.05,
         average_decay=0.999,
-        num_steps=32_000,
+        num_steps=20_000,
         eval_every=4_000,
         patience=4,
     ),
