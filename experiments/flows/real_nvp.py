@@ -62,7 +62,7 @@ PRESETS = {
     "digits": Config(),
     "two_moons": Config(data="toy:two_moons", channels=64, batch_size=256, num_steps=4_000, eval_every=500, bound=1.0),
     "smoke": Config(channels=4, num_blocks=1, num_steps=2, eval_every=2, num_noises=2),
-    "mnist": Config(data="tfds:mnist", num_levels=3, channels=32, num_steps=9_000, eval_every=500),
+    "mnist": Config(data="tfds:mnist", num_levels=3, channels=32, num_steps=1_500, eval_every=500),
     "cifar10": Config(
         data="tfds:cifar10", num_levels=2, channels=64, growth=2, num_blocks=8, num_steps=200_000, eval_every=5_000
     ),
