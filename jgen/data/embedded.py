@@ -4,6 +4,8 @@ Their splits are part of their protocol: a constant fixes them, and no user's se
 """
 
 import functools
+import importlib.metadata
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from jgen.data.pipeline import SPLITS, Dataset
 
 TABLES = ("iris", "wine", "breast_cancer", "diabetes")
 _SPLIT_SEED = 0
+_DIGITS = "sklearn/datasets/data/digits.csv.gz"
 
 
 @functools.cache
@@ -22,8 +25,13 @@ def digits() -> Dataset:
     Origin: UCI Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998), CC BY 4.0; scikit-learn ships its
     test part.
     """
-    images, label = _sklearn().load_digits(return_X_y=True)
-    arrays = {"x": images.astype(np.uint8).reshape(-1, 8, 8, 1), "label": label.astype(np.int32)}
+    path = pathlib.Path(str(importlib.metadata.distribution("scikit-learn").locate_file(_DIGITS)))
+    if path.exists():
+        # scikit-learn's own file, read in milliseconds: its import is a quarter of the time to a first update.
+        rows = np.loadtxt(path, np.uint8, delimiter=",")
+    else:
+        rows = np.column_stack(_sklearn().load_digits(return_X_y=True))
+    arrays = {"x": rows[:, :-1].astype(np.uint8).reshape(-1, 8, 8, 1), "label": rows[:, -1].astype(np.int32)}
     return Dataset("digits", _split(arrays, 1_200, 297), levels=17, label_names=tuple("0123456789"))
 
 

@@ -27,6 +27,15 @@ def test_digits_are_all_there_once_whatever_the_seed():
         assert set(data.splits[split]["label"]) == set(range(10))
 
 
+def test_digits_are_the_same_wherever_scikit_learn_keeps_them(monkeypatch):
+    monkeypatch.setattr(embedded, "_DIGITS", "sklearn/nowhere.csv.gz")
+    for split, arrays in embedded.digits.__wrapped__().splits.items():
+        for name, values in arrays.items():
+            expected = load("digits").splits[split][name]
+            assert values.dtype == expected.dtype
+            np.testing.assert_array_equal(values, expected)
+
+
 def test_patches_tile_the_photographs():
     data, coarse, colour = load("patches"), load("patches:16"), load("photos")
     assert (data.shape, coarse.shape, colour.shape) == ((8, 8, 1), (16, 16, 1), (32, 32, 3))
