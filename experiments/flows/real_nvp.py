@@ -4,7 +4,8 @@
     python -m experiments.flows.real_nvp two_moons                # an exact density in the plane
     python -m experiments.flows.real_nvp mnist --data DIR         # the four idx files, or tfds:mnist
 
-Measured (two_moons, seed 0, two shared CPU cores): 1.01 nats on test data, exact, 21 s.
+Measured (seed 0, two shared CPU cores): digits at most 2.19 bits/dim with one noise, 2.07 with 16, 51 s; two_moons 1.01
+nats, exact, 21 s.
 
 Paper: Dinh, Sohl-Dickstein, Bengio, "Density estimation using Real NVP", 2017.
 """
