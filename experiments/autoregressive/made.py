@@ -3,6 +3,8 @@
     python -m experiments.autoregressive.made                            # 8×8 digits, binarized at half
     python -m experiments.autoregressive.made binarized_mnist --data DIR # the .amat files, or tfds:binarized_mnist
 
+Digits, seed 0: 16.82 nats (standard error 0.21), 3,000 steps in about 10 s on two CPU cores.
+
 Paper: Germain, Gregor, Murray, Larochelle, "MADE: Masked Autoencoder for Distribution Estimation", 2015.
 """
 

@@ -3,6 +3,10 @@
     python -m experiments.autoregressive.rnn                                    # Python's own documentation
     python -m experiments.autoregressive.rnn tiny_shakespeare --data FILE.txt
 
+Python 3.11's documentation, last 10 %, seed 0: 1.270 nats/char after 600 steps (interpolated counts of order 3: 1.440).
+Tiny Shakespeare's test text goes on with a play that begins in the validation part: figures of models that learned from
+the first 85 % and from the first 90 % of it are not comparable.
+
 Papers: Graves, "Generating Sequences With Recurrent Neural Networks", 2013; Karpathy, char-rnn, 2015.
 """
 
@@ -140,9 +144,9 @@ SYSTEM = System(
     references={
         "tiny_shakespeare": {
             "nll_per_char": {
-                "value": 1.669,
+                "value": 1.947,
                 "source": "interpolated counts of order 4 (experiments.autoregressive.markov)",
-                "protocol": "tinyshakespeare, last 10%",
+                "protocol": "tinyshakespeare, last 10%, counts of the first 85%",
             }
         }
     },

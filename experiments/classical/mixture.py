@@ -3,6 +3,8 @@
     python -m experiments.classical.mixture                              # a ring of eight Gaussians
     python -m experiments.classical.mixture digits                       # 8×8 digits, on 20 principal components
 
+Seed 0: ring 0.329 nats, digits 59.28 nats (density on the principal components), test data.
+
 Dempster, Laird, Rubin, "Maximum Likelihood from Incomplete Data via the EM Algorithm", 1977.
 """
 

@@ -37,6 +37,11 @@ class Table(NamedTuple):
     totals: Any
 
 
+def empty(capacity: int) -> Table:
+    """A table that has seen nothing."""
+    return Table(jnp.full(capacity, UNUSED, jnp.uint32), jnp.zeros(capacity + 1, jnp.int32))
+
+
 def table(codes: Any, counts: Any, capacity: int) -> Table:
     """Sorts codes and adds up the counts of equal ones; the largest codes fall out of a table that is too small."""
     codes, counts = jax.lax.sort((codes, counts), num_keys=1)
@@ -136,9 +141,8 @@ def model(
 
     def init(key: Key, batch: Batch) -> CountingState:
         del key
-        tokens = markov.tokens_of(batch, vocabulary_size)
-        nothing = count(tokens[:1, :0], vocabulary_size, order, capacity)
-        return CountingState(nothing, {})
+        markov.tokens_of(batch, vocabulary_size)
+        return CountingState(tuple(empty(_capacity(vocabulary_size, j, capacity)) for j in range(order + 1)), {})
 
     def update(key: Key, state: CountingState, batch: Batch) -> tuple[CountingState, Metrics]:
         del key
