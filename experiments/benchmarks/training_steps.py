@@ -3,9 +3,9 @@
     python -m experiments.benchmarks.training_steps [--repeats N] [--only vae made real_nvp lstm]
 
 Needs PyTorch (the extra `bench`). Prints the median milliseconds of a step and the median of the ratios jgen / PyTorch
-within each turn (below 1: jgen is faster), as a table and as JSON. Run it on an idle machine: where other processes hold
-the cores, PyTorch's OpenMP threads wait for each other and its steps were seen to take up to fifty times longer, so the
-ratio says nothing.
+within each turn (below 1: jgen is faster), as a table and as JSON. Run it on an idle machine: where other processes
+hold the cores, PyTorch's OpenMP threads wait for each other and its steps were seen to take up to fifty times longer,
+so the ratio says nothing.
 """
 
 import itertools
