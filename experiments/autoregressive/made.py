@@ -62,13 +62,13 @@ PRESETS = {
     "smoke": Config(num_steps=2, eval_every=2, hidden_size=32, num_masks=2),
     "binarized_mnist": Config(
         data="tfds:binarized_mnist",
-        hidden_size=2500,
-        num_masks=4,
+        hidden_size=2000,
+        num_masks=16,
         learning_rate=1e-3,
         weight_decay=0.05,
         average_decay=0.999,
-        num_steps=14_000,
-        eval_every=2_000,
+        num_steps=20_000,
+        eval_every=4_000,
         patience=4,
     ),
     "paper": Config(

@@ -63,12 +63,13 @@ PRESETS = {
     "smoke": Config(num_steps=2, eval_every=2, num_units=8, batch_size=8, length=10, sample_length=20),
     "tiny_shakespeare": Config(
         data="tinyshakespeare.txt",
+        valid_share=0.02,
         cell="lstm",
         num_units=512,
         dropout_rate=0.5,
         learning_rate=3e-3,
         batch_size=50,
-        num_steps=2_000,
+        num_steps=1_600,
         eval_every=200,
     ),
 }
