@@ -63,7 +63,7 @@ PRESETS = {
     "smoke": Config(num_steps=2, eval_every=2, num_units=8, batch_size=8, length=10, sample_length=20),
     "tiny_shakespeare": Config(
         data="tinyshakespeare.txt",
-        valid_share=0.02,
+        valid_share=0.01,
         cell="lstm",
         num_units=512,
         dropout_rate=0.5,
@@ -117,7 +117,8 @@ def _measure(config: Config, corpus: text.Corpus, key: Key, state: Any) -> dict[
     tokens = jnp.asarray(corpus.stream("test"))
     log_prob = jax.jit(functools.partial(rnn.stream_log_prob, _module(config, corpus)))(state.params, tokens)
     nats = -float(log_prob) / len(tokens)
-    protocol = f"{corpus.name}, last {config.test_share:.0%}, state carried from its first character to its last"
+    seen = 1 - config.valid_share - config.test_share
+    protocol = f"{corpus.name}, last {config.test_share:.0%}, trained on the first {seen:.0%}, state carried through"
     return {
         "nll_per_char": Measurement(nats, "nats/char", "exact", "test", protocol),
         "bits_per_char": Measurement(nats / float(np.log(2)), "bits/char", "exact", "test", protocol),
@@ -145,9 +146,9 @@ SYSTEM = System(
     references={
         "tiny_shakespeare": {
             "nll_per_char": {
-                "value": 1.947,
+                "value": 1.669,
                 "source": "interpolated counts of order 4 (experiments.autoregressive.markov)",
-                "protocol": "tinyshakespeare, last 10%, counts of the first 85%",
+                "protocol": "tinyshakespeare, last 10%, counts of the first 90%",
             }
         }
     },
