@@ -5,6 +5,9 @@
     python -m experiments.diffusion.ddpm mnist --data DIR                # the four .gz files, or tfds:mnist
     python -m experiments.diffusion.ddpm cifar10                         # the paper's setting, for an accelerator
 
+Measured (seed 0, two CPU cores shared with other trainings, test data, all terms of the bound): digits 2.376 bits/dim
+(105.4 nats, s.e. 1.1), 236 s; two_moons 1.065 nats (s.e. 0.036), 104 s.
+
 Paper: Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models", 2020.
 """
 

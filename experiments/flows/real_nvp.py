@@ -5,7 +5,8 @@
     python -m experiments.flows.real_nvp mnist --data DIR         # the four idx files, or tfds:mnist
 
 Measured (seed 0, two shared CPU cores): digits at most 2.19 bits/dim with one noise, 2.07 with 16, 51 s; two_moons 1.01
-nats, exact, 21 s.
+nats, exact, 21 s; mnist at most 1.864 bits/dim with one noise, 1.828 with 16, after 1,500 steps in 682 s (the paper of
+Kobyzev and others quotes 1.06 for RealNVP trained to the end).
 
 Paper: Dinh, Sohl-Dickstein, Bengio, "Density estimation using Real NVP", 2017.
 """
