@@ -1,6 +1,6 @@
 """What `jgen.train.train` adds to a bare jitted loop over the same `update`.
 
-    python -m experiments.benchmarks.trainer_overhead [--repeats N] [--num-steps N]
+    python -m experiments.benchmarks.trainer_overhead [--repeats N] [--num-steps N] [--cpu-time]
 
 A VAE with MLPs 784-512-512-20 and Bernoulli pixels, batch 128. The bare loop is the least that trains: one compiled
 call per step, with the state donated, over batches that lie on the device. "trainer" takes the same batches; "trainer
@@ -33,10 +33,18 @@ BATCH, NUM_BATCHES = 128, 16
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Repeats, and the steps of each."""
+    """How much, and what to count."""
 
     repeats: int = 9
     num_steps: int = 400
+    """Steps in each repeat."""
+    cpu_time: bool = False
+    """Count the CPU time of all threads of the process: on a busy machine wall time says little."""
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The clock."""
+        return time.process_time if self.cpu_time else time.perf_counter
 
 
 class _Clock(Observer):
@@ -44,18 +52,17 @@ class _Clock(Observer):
 
     begun: float
     seconds: float
-    num_steps: int
 
-    def begin(self, step: int, num_steps: int) -> None:
-        self.num_steps = num_steps
+    def __init__(self, options: Options) -> None:
+        self._options = options
 
     def advance(self, step: int) -> None:
         if step == 1:
-            self.begun = time.perf_counter()
+            self.begun = self._options.now()
 
     def log(self, split: str, step: int, metrics: dict[str, float]) -> None:
-        if split == "train" and step == self.num_steps:
-            self.seconds = time.perf_counter() - self.begun
+        if split == "train" and step == self._options.num_steps:
+            self.seconds = self._options.now() - self.begun
 
 
 def pixels(num: int) -> np.ndarray:
@@ -63,7 +70,7 @@ def pixels(num: int) -> np.ndarray:
     return (np.random.default_rng(0).random((num, 784)) < 0.2).astype(np.float32)
 
 
-def bare(model: Model[Any], batches: list[Any], num_steps: int) -> Callable[[], float]:
+def bare(model: Model[Any], batches: list[Any], options: Options) -> Callable[[], float]:
     """Seconds of the bare loop."""
     key, init = random.stream(0, "train"), jax.jit(model.init)
     update = jax.jit(
@@ -73,21 +80,21 @@ def bare(model: Model[Any], batches: list[Any], num_steps: int) -> Callable[[], 
     def seconds() -> float:
         state = init(random.stream(0, "init"), batches[0])
         state, metrics = jax.block_until_ready(update(key, state, np.int32(0), batches[0]))
-        since = time.perf_counter()
-        for step in range(1, num_steps):
+        since = options.now()
+        for step in range(1, options.num_steps):
             state, metrics = update(key, state, np.int32(step), batches[step % NUM_BATCHES])
         jax.block_until_ready((state, metrics))
-        return time.perf_counter() - since
+        return options.now() - since
 
     return seconds
 
 
-def trained(model: Model[Any], data: Data, num_steps: int) -> Callable[[], float]:
+def trained(model: Model[Any], data: Data, options: Options) -> Callable[[], float]:
     """Seconds of the trainer's loop."""
 
     def seconds() -> float:
-        clock = _Clock()
-        train(Experiment(model, data, num_steps, eval_every=num_steps), seed=0, observer=clock)
+        clock = _Clock(options)
+        train(Experiment(model, data, options.num_steps, eval_every=options.num_steps), seed=0, observer=clock)
         return clock.seconds
 
     return seconds
@@ -102,9 +109,9 @@ def main(options: Options) -> None:
     images = {"train": {"x": pixels(60_000)}, "valid": {"x": pixels(BATCH)}, "test": {"x": pixels(BATCH)}}
     own = in_memory(Dataset("synthetic", images, 2, synthetic=True), BATCH, 0)
     cases = {
-        "bare loop": bare(model, batches, options.num_steps),
-        "trainer": trained(model, same, options.num_steps),
-        "trainer and pipeline": trained(model, own, options.num_steps),
+        "bare loop": bare(model, batches, options),
+        "trainer": trained(model, same, options),
+        "trainer and pipeline": trained(model, own, options),
     }
     times = timing.take_turns(cases, options.repeats)
     rows = [

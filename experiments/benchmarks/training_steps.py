@@ -17,12 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import torch
 import tyro
-from torch import nn
-from torch.nn import functional
 
 from experiments.benchmarks import timing
+from experiments.benchmarks.peers import functional, nn, torch
 from jgen.autoregressive import made, rnn
 from jgen.flows import real_nvp
 from jgen.latent import vae
@@ -46,7 +44,7 @@ def jax_step(model: Model[Any], batch: dict[str, Any]) -> Callable[[], Any]:
     return step
 
 
-def torch_step(parameters: Any, loss: Callable[[], torch.Tensor]) -> Callable[[], Any]:
+def torch_step(parameters: Any, loss: Callable[[], Any]) -> Callable[[], Any]:
     """A call is one step of Adam on `loss`."""
     optimizer = torch.optim.Adam(list(parameters), RATE)
 
@@ -73,7 +71,7 @@ def step_of_made() -> Steps:
     masks = (hidden[:, None] >= inputs[None]).float(), (inputs[:, None] > hidden[None]).float()
     layers, data = nn.ModuleList([nn.Linear(784, 500), nn.Linear(500, 784)]), torch.tensor(x)
 
-    def loss() -> torch.Tensor:
+    def loss() -> Any:
         h = data
         for i, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
             h = functional.linear(h if i == 0 else h.relu(), layer.weight * mask, layer.bias)  # pyright: ignore[reportCallIssue, reportOperatorIssue, reportArgumentType]
@@ -91,7 +89,7 @@ def step_of_lstm() -> Steps:
     data = torch.tensor(tokens, dtype=torch.long)
     held = [(torch.zeros(2, 64, 256), torch.zeros(2, 64, 256))]
 
-    def loss() -> torch.Tensor:
+    def loss() -> Any:
         h, (last, cell) = lstm(embedding(data[:, :-1]), held[0])
         held[0] = (last.detach(), cell.detach())
         return functional.cross_entropy(head(h).reshape(-1, 65), data[:, 1:].reshape(-1))
@@ -107,7 +105,7 @@ def step_of_vae() -> Steps:
     encoder, decoder = dense(784, 512, 512, 40), dense(20, 512, 512, 784)
     data = torch.tensor(x)
 
-    def loss() -> torch.Tensor:
+    def loss() -> Any:
         mean, log_std = encoder(data).chunk(2, dim=1)
         logits = decoder(mean + log_std.exp() * torch.randn_like(mean))
         rate = 0.5 * (mean**2 + (2 * log_std).exp() - 1 - 2 * log_std).sum()
@@ -124,7 +122,7 @@ def step_of_real_nvp() -> Steps:
     nets, data = nn.ModuleList([dense(64, 128, 128, 128) for _ in range(8)]), torch.tensor(x)
     first = (torch.arange(64) < 32).float()
 
-    def loss() -> torch.Tensor:
+    def loss() -> Any:
         z, log_det = data, torch.zeros(256)
         for i, net in enumerate(nets):
             kept = first if i % 2 == 0 else 1 - first
@@ -136,7 +134,7 @@ def step_of_real_nvp() -> Steps:
     return ours, torch_step(nets.parameters(), loss)
 
 
-def dense(*sizes: int) -> nn.Sequential:
+def dense(*sizes: int) -> Any:
     """Linear layers with ReLU between them."""
     layers = [part for inputs, outputs in itertools.pairwise(sizes) for part in (nn.Linear(inputs, outputs), nn.ReLU())]
     return nn.Sequential(*layers[:-1])

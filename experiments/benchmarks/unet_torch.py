@@ -16,10 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-import torch
-from torch import nn
-from torch.nn import functional
 
+from experiments.benchmarks.peers import functional, nn, torch
 from jgen.diffusion import ddpm, schedules
 from jgen.diffusion.denoiser import Denoiser
 from jgen.nets.unet import UNet
@@ -27,7 +25,7 @@ from jgen.nets.unet import UNet
 CHANNELS, SIZE, BATCH, WARM_UP, REPEATS, DIFFUSION_STEPS = (32, 64, 128), 32, 16, 3, 15, 1_000
 
 
-def group_norm(size: int) -> nn.GroupNorm:
+def group_norm(size: int) -> Any:
     """As `jgen.nets.unet.norm`."""
     return nn.GroupNorm(max(1, math.gcd(32, size // 4)), size, eps=1e-6)
 
@@ -42,7 +40,7 @@ class Residual(nn.Module):
         self.told = nn.Linear(told, size)
         self.skip = nn.Identity() if inputs == size else nn.Conv2d(inputs, size, 1)
 
-    def forward(self, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Any, told: Any) -> Any:
         """x + what the block adds."""
         h = self.convs[0](functional.silu(self.norms[0](x))) + self.told(told)[:, :, None, None]
         return self.skip(x) + self.convs[1](functional.silu(self.norms[1](h)))
@@ -55,7 +53,7 @@ class Attention(nn.Module):
         super().__init__()
         self.norm, self.maps = group_norm(size), nn.ModuleList([nn.Linear(size, size) for _ in range(4)])
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Any) -> Any:
         """x + attention."""
         h = self.norm(x).flatten(2).transpose(1, 2)
         query, key, value = (layer(h)[:, None] for layer in list(self.maps)[:3])
@@ -89,7 +87,7 @@ class TorchUNet(nn.Module):
                 self.widen.append(nn.Conv2d(size, size, 3, padding=1))
         self.leave = nn.Sequential(group_norm(first), nn.SiLU(), nn.Conv2d(first, 3, 3, padding=1))
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Any, t: Any) -> Any:
         """The predicted noise."""
         angles = t[:, None] * 10_000.0 ** (-torch.arange(16) / 15)
         told = functional.silu(self.embed(torch.cat([angles.sin(), angles.cos()], dim=1)))
