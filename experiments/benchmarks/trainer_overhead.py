@@ -94,7 +94,9 @@ def trained(model: Model[Any], data: Data, options: Options) -> Callable[[], flo
 
     def seconds() -> float:
         clock = _Clock(options)
-        train(Experiment(model, data, options.num_steps, eval_every=options.num_steps), seed=0, observer=clock)
+        experiment = Experiment(model, data, options.num_steps, eval_every=options.num_steps)
+        if not train(experiment, seed=0, observer=clock).finished:
+            raise SystemExit("Stopped by a signal.")
         return clock.seconds
 
     return seconds
