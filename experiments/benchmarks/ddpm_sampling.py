@@ -5,9 +5,8 @@
 Both draw the same samples; the table has the median time of a whole draw in milliseconds, and the JSON line repeats it.
 """
 
-import json
+import functools
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from experiments.benchmarks import timing
 from jgen import linen, random
 from jgen.diffusion import ddpm, process, samplers, schedules
 from jgen.diffusion.denoiser import Denoiser
@@ -52,29 +52,17 @@ def draws(module: nn.Module, shape: tuple[int, ...], num: int, num_steps: int) -
     return {"one program": whole, "python loop": loop}
 
 
-def median_ms(draw: Callable[[Any], Any]) -> float:
-    """The median time of a draw, after one that compiles."""
-    jax.block_until_ready(draw(jax.random.key(0)))
-    times = []
-    for i in range(REPEATS):
-        since = time.perf_counter()
-        jax.block_until_ready(draw(jax.random.key(i)))
-        times.append(1e3 * (time.perf_counter() - since))
-    return statistics.median(times)
-
-
 def main() -> None:
     """Prints the table and the JSON line."""
     rows = []
-    print(f"{'case':<52}{'one program':>14}{'python loop':>14}{'ratio':>8}")
     for name, case in CASES.items():
         how = draws(*case)
         np.testing.assert_allclose(*(draw(jax.random.key(1)) for draw in how.values()), rtol=1e-3, atol=1e-3)
-        whole, loop = (median_ms(draw) for draw in how.values())
-        rows.append({"case": name, "one_program_ms": whole, "python_loop_ms": loop, "ratio": loop / whole})
-        print(f"{name:<52}{whole:>11.1f} ms{loop:>11.1f} ms{loop / whole:>8.2f}")
-    device = jax.devices()[0]
-    print(json.dumps({"benchmark": "ddpm_sampling", "device": device.device_kind, "repeats": REPEATS, "rows": rows}))
+        cases = {n: timing.clock(functools.partial(draw, jax.random.key(0))) for n, draw in how.items()}
+        times = timing.take_turns(cases, REPEATS)
+        medians = {f"{n}, ms": 1e3 * statistics.median(values) for n, values in times.items()}
+        rows.append({"case": name, **medians, "ratio": timing.ratio(times["python loop"], times["one program"])})
+    timing.report("ddpm_sampling", rows, repeats=REPEATS)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,15 @@ Needs PyTorch (the extra `bench`). Both steps draw t and noise, compute L_simple
 step. Prints the median time of a step in milliseconds and the ratio, as a table and as JSON.
 """
 
-import json
 import math
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 
+from experiments.benchmarks import timing
 from experiments.benchmarks.peers import functional, nn, torch
 from jgen.diffusion import ddpm, schedules
 from jgen.diffusion.denoiser import Denoiser
@@ -147,20 +145,17 @@ def torch_step() -> tuple[Callable[[], Any], int]:
 def main() -> None:
     """Prints the table and the JSON line."""
     steps = {"jgen": jax_step(), "PyTorch eager": torch_step()}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    # Interleaved, so that what else the machine does falls on both.
-    for i in range(WARM_UP + REPEATS):
-        for name, (step, _) in steps.items():
-            since = time.perf_counter()
-            assert np.isfinite(step())
-            if i >= WARM_UP:
-                times[name].append(1e3 * (time.perf_counter() - since))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, (_, num) in steps.items():
-        print(f"{name:<16}{medians[name]:>9.1f} ms a step, {num:,} parameters")
-    ratio = medians["jgen"] / medians["PyTorch eager"]
-    print(f"jgen / PyTorch {ratio:>9.2f}")
-    print(json.dumps({"benchmark": "unet_torch", "repeats": REPEATS, "median_ms": medians, "ratio": ratio}))
+    times = timing.take_turns({name: timing.clock(step) for name, (step, _) in steps.items()}, REPEATS, warm_up=WARM_UP)
+    rows = [
+        {
+            "case": name,
+            "ms a step": 1e3 * statistics.median(values),
+            "ratio to PyTorch": timing.ratio(values, times["PyTorch eager"]),
+            "parameters": steps[name][1],
+        }
+        for name, values in times.items()
+    ]
+    timing.report("unet_torch", rows, repeats=REPEATS)
 
 
 if __name__ == "__main__":
