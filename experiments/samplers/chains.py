@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
+from experiments import pictures
 from jgen import Model, Sampler, random, run
 from jgen._types import Batch, Key, Metrics
 from jgen.data import Data
@@ -154,3 +155,13 @@ def _largest_r_hat(state: ChainsState) -> Any:
     num = jnp.maximum(state.num, 2)
     ratios = chains.r_hat(state.mean, state.squares / (num - 1), num)
     return jnp.where(state.num > 1, jnp.max(jnp.nan_to_num(ratios, nan=jnp.inf)), 1.0)
+
+
+def draw_plane(log_density: Any, box: tuple[float, float, float, float], points: np.ndarray, directory: Any) -> None:
+    """Writes samples.png: the histogram of the chains' positions in the plane beside the density, over `box`."""
+    points, bins = points.reshape(-1, 2), 80
+    histogram, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=bins, range=[box[2:], box[:2]], density=True)
+    x, y = (np.linspace(low, high, bins) for low, high in (box[:2], box[2:]))
+    grid = jnp.stack([jnp.asarray(a) for a in np.meshgrid(x, y)], axis=-1)
+    exact = np.exp(np.asarray(jax.vmap(jax.vmap(log_density))(grid)))
+    pictures.heatmap(directory / "samples.png", {"chains": histogram, "density": exact}, box)

@@ -13,13 +13,12 @@ Paper: Roberts and Tweedie, "Exponential convergence of Langevin distributions a
 """
 
 import dataclasses
+import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import pictures
 from experiments.runner import main
 from experiments.samplers import chains
 from experiments.system import System
@@ -61,21 +60,11 @@ def build(config: Config, seed: int) -> Experiment:
         lambda z: jnp.stack([z[0], z[0] ** 2, z[0] ** 4, z[1], z[1] ** 2]),
         EXACT,
         starts,
-        _draw,
+        functools.partial(chains.draw_plane, log_density, (-2.0, 2.0, -3.0, 3.0)),
         num_updates=config.num_steps,
         steps_per_update=config.steps_per_update,
         protocol=f"double well, unadjusted steps of size {config.step_size} (biased to that order)",
     )
-
-
-def _draw(points: np.ndarray, directory: Any) -> None:
-    box, bins = (-2.0, 2.0, -3.0, 3.0), 80
-    points = points.reshape(-1, 2)
-    histogram, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=bins, range=[box[2:], box[:2]], density=True)
-    x, y = (np.linspace(low, high, bins) for low, high in (box[:2], box[2:]))
-    grid = jnp.stack([jnp.asarray(a) for a in np.meshgrid(x, y)], axis=-1)
-    exact = np.exp(np.asarray(jax.vmap(jax.vmap(log_density))(grid)))
-    pictures.heatmap(directory / "samples.png", {"chains": histogram, "density": exact}, box)
 
 
 SYSTEM = System(

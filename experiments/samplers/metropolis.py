@@ -10,13 +10,12 @@ Paper: Haario, Saksman and Tamminen, "Adaptive proposal distribution for random 
 """
 
 import dataclasses
+import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import pictures
 from experiments.runner import main
 from experiments.samplers import chains
 from experiments.system import System
@@ -55,21 +54,11 @@ def build(config: Config, seed: int) -> Experiment:
         lambda z: jnp.concatenate([z, z**2]),
         EXACT,
         starts,
-        _draw,
+        functools.partial(chains.draw_plane, log_density, (-7.0, 7.0, -6.0, 18.0)),
         num_updates=config.num_steps,
         steps_per_update=config.steps_per_update,
         protocol=f"banana, random walk of scale {config.scale}",
     )
-
-
-def _draw(points: np.ndarray, directory: Any) -> None:
-    box, bins = (-7.0, 7.0, -6.0, 18.0), 80
-    points = points.reshape(-1, 2)
-    histogram, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=bins, range=[box[2:], box[:2]], density=True)
-    x, y = (np.linspace(low, high, bins) for low, high in (box[:2], box[2:]))
-    grid = jnp.stack([jnp.asarray(a) for a in np.meshgrid(x, y)], axis=-1)
-    exact = np.exp(np.asarray(jax.vmap(jax.vmap(log_density))(grid)))
-    pictures.heatmap(directory / "samples.png", {"chains": histogram, "density": exact}, box)
 
 
 SYSTEM = System(
