@@ -13,7 +13,7 @@ import targets
 
 from jgen import Model, Sampler
 from jgen.adversarial import dcgan, gan
-from jgen.autoregressive import made, markov, ngram, rnn
+from jgen.autoregressive import causal_conv, made, markov, ngram, raster, rnn
 from jgen.classical import mixture
 from jgen.diffusion import ddpm, schedules
 from jgen.diffusion.denoiser import Denoiser
@@ -108,6 +108,12 @@ def every(num_dims: int, levels: int = 2, name: str = "x", dtype: Any = jnp.floa
     return lambda: {name: jnp.asarray(rows, dtype)}
 
 
+def pixels(*shape: int, size: int = 2) -> Callable[[], dict[str, Any]]:
+    """All images of `shape` (height, width, channels)."""
+    dtype = jnp.float32 if size == 2 else jnp.int32
+    return lambda: {"x": every(int(np.prod(shape)), size, dtype=dtype)()["x"].reshape(-1, *shape)}
+
+
 def _vae(likelihood: Any, latent_size: int = 2, **keywords: Any) -> Model[Any]:
     return vae.model(vae.dense((4,), likelihood, latent_size, hidden_sizes=(16,)), ADAM, **keywords)
 
@@ -139,6 +145,12 @@ MODELS: list[ModelCase] = [
     ModelCase("made", lambda: made.model(ADAM, hidden_sizes=(8, 6), num_masks=2), binary(4), every(4)),
     ModelCase(
         "made_categorical", lambda: made.model(ADAM, hidden_sizes=(8,), levels=3), levels(3, size=3), every(3, 3)
+    ),
+    ModelCase(
+        "causal_conv",
+        lambda: raster.model(causal_conv.network((2, 2, 1), 3, features=4, num_layers=2, kernel_size=2), ADAM),
+        levels(2, 2, 1, size=3),
+        pixels(2, 2, 1, size=3),
     ),
     ModelCase(
         "rnn_lstm",

@@ -16,14 +16,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Num
 
 from jgen import _checks, linen, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
+from jgen.autoregressive.completion import prefix
 from jgen.learners import GradientState, gradient
+from jgen.math import discrete
 from jgen.model import Model
 from jgen.nets.masked import ORDERS, Degrees, MaskedDense, Tables, component, degree_mask, degrees, tables
 
@@ -46,8 +47,8 @@ class MADE(nn.Module):
     @nn.compact
     def __call__(self, x: Num[Array, "batch inputs"], degrees: Degrees) -> Float[Array, "batch inputs width"]:
         """One component's logits."""
-        inputs = encode(x, self.levels)
-        width = inputs.shape[-1] // x.shape[-1]
+        width = discrete.width(self.levels)
+        inputs = discrete.encode(x, self.levels).reshape(x.shape[0], -1)
         ends = jnp.repeat(degrees.inputs, width)
         h, before = inputs, ends
         for i, (size, after) in enumerate(zip(self.hidden_sizes, degrees.hidden, strict=True)):
@@ -62,30 +63,13 @@ class MADE(nn.Module):
         return logits.reshape(*x.shape, width)
 
 
-def encode(x: Num[Array, "*batch inputs"], levels: int) -> Float[Array, "*batch features"]:
-    """Network inputs: x itself where it is binary, else one-hot, the levels of one input side by side."""
-    if levels == 2:
-        return x.astype(jnp.float32)
-    return jax.nn.one_hot(x.astype(jnp.int32), levels).reshape(*x.shape[:-1], -1)
-
-
-def conditional_log_prob(
-    logits: Float[Array, "*batch inputs width"], x: Num[Array, "*batch inputs"]
-) -> Float[Array, "*batch inputs"]:
-    """log p(x_d | earlier x) in nats: Bernoulli for width 1, −softplus(∓logit), else the softmax over the levels."""
-    if logits.shape[-1] == 1:
-        return -jax.nn.softplus(jnp.where(x > 0.5, -logits[..., 0], logits[..., 0]))
-    picked = jnp.take_along_axis(logits, x.astype(jnp.int32)[..., None], axis=-1)[..., 0]
-    return picked - jax.nn.logsumexp(logits, axis=-1)
-
-
 def component_log_prob(
     module: MADE, params: Params, degrees: Degrees, x: Num[Array, "batch inputs"]
 ) -> Float[Array, "masks batch inputs"]:
     """log p_c(x_d | earlier x) of every component, in nats; one component at a time, so memory does not grow with C."""
 
     def one(degrees: Degrees) -> Float[Array, "batch inputs"]:
-        return conditional_log_prob(linen.apply(module, params, {}, x, degrees), x)
+        return discrete.log_prob(linen.apply(module, params, {}, x, degrees), x)
 
     return jax.lax.map(one, jax.tree.map(jnp.asarray, degrees))
 
@@ -120,13 +104,10 @@ def sample(
     """
     table, num_masks = tables(degrees), degrees.inputs.shape[0]
     num_inputs = degrees.inputs.shape[1]
-    given = np.zeros(num_inputs, bool) if mask is None else np.asarray(mask, bool)
-    if known is None:
-        known = jnp.zeros((num, num_inputs))
-    _prefixes(given, table.position)
+    values, given = prefix(known, mask, num, (num_inputs,), order=table.position)
     weights = jnp.zeros((num_masks, num))
     if given.any() and num_masks > 1:
-        weights = jnp.sum(component_log_prob(module, params, degrees, known), axis=-1, where=given[None, None])
+        weights = jnp.sum(component_log_prob(module, params, degrees, values), axis=-1, where=given[None, None])
 
     def one(key: Key, weights: Any, known: Any) -> Any:
         component_key, noise_key = jax.random.split(key)
@@ -134,24 +115,13 @@ def sample(
         steps = jax.tree.map(lambda rows: jnp.asarray(rows)[c], table)
         return _draw(module, noise_key, params, steps, jnp.asarray(given), known)
 
-    return jax.vmap(one, in_axes=(0, 1, 0))(random.example_keys(key, num), weights, known)
-
-
-def _prefixes(given: Any, position: Any) -> None:
-    ordered = given[position]
-    if np.any(ordered[:, 1:] & ~ordered[:, :-1]):
-        raise ValueError(
-            "`mask` must mark a prefix of every component's order, got a known input after a missing one: "
-            "use one component in natural order, or an order-agnostic model (A8, A9), which takes any subset."
-        )
+    return jax.vmap(one, in_axes=(0, 1, 0))(random.example_keys(key, num), weights, values)
 
 
 def _draw(module: MADE, key: Key, params: Params, steps: Tables, given: Any, known: Any) -> Num[Array, " inputs"]:
     """One example from one component, one input per step."""
-    width = 1 if module.levels == 2 else module.levels
-    num_inputs = given.shape[0]
-    draw = jax.random.logistic if width == 1 else jax.random.gumbel
-    noise = draw(key, (num_inputs, width))
+    width, num_inputs = discrete.width(module.levels), given.shape[0]
+    noise = discrete.noise(key, (num_inputs,), module.levels)
     layers = [params[f"hidden_{i}"] for i in range(len(steps.units))]
     output, bias = params["output"]["kernel"].T, params["output"]["bias"]
     direct = params["direct"]["kernel"].T if "direct" in params else None
@@ -166,23 +136,13 @@ def _draw(module: MADE, key: Key, params: Params, steps: Tables, given: Any, kno
         d = steps.position[r]
         ends = d * width + jnp.arange(width)
         logits = output[ends] @ h + bias[ends] + (0.0 if direct is None else direct[ends] @ inputs)
-        drawn = (logits > noise[d])[0] if width == 1 else jnp.argmax(logits + noise[d])
-        value = jnp.where(given[d], known[d], drawn.astype(known.dtype))
-        inputs = inputs.at[ends].set(encode(value[None], module.levels))
+        value = jnp.where(given[d], known[d], discrete.draw(logits, noise[d]).astype(known.dtype))
+        inputs = inputs.at[ends].set(discrete.encode(value, module.levels))
         return x.at[d].set(value), inputs, new
 
     hidden = [jnp.zeros(layer["bias"].shape) for layer in layers]
     start = (jnp.zeros(num_inputs, known.dtype), jnp.zeros(num_inputs * width), hidden)
     return jax.lax.fori_loop(0, num_inputs, body, start)[0].astype(jnp.float32 if width == 1 else jnp.int32)
-
-
-def log_odds(x: Num[Array, "batch inputs"], levels: int) -> Float[Array, " features"]:
-    """Where output biases start: the smoothed log-odds log((n₁ + ½)/(n₀ + ½)), or log frequencies for more levels."""
-    if levels == 2:
-        ones = jnp.sum(x, axis=0)
-        return jnp.log(ones + 0.5) - jnp.log(x.shape[0] - ones + 0.5)
-    counts = jnp.sum(jax.nn.one_hot(x.astype(jnp.int32), levels), axis=0)
-    return (jnp.log(counts + 0.5) - jnp.log(x.shape[0] + 0.5 * levels)).reshape(-1)
 
 
 def loss(
@@ -208,7 +168,7 @@ def loss(
         return jnp.mean(nll), (stats, {"nll": nll})
     chosen = component(components, jax.random.randint(key, (), 0, components.inputs.shape[0]))
     logits = linen.apply(module, params, stats, x, chosen)
-    value = -jnp.mean(jnp.sum(conditional_log_prob(logits, x), axis=-1))
+    value = -jnp.mean(jnp.sum(discrete.log_prob(logits, x), axis=-1))
     return value, (stats, {"nll": value})
 
 
@@ -245,7 +205,7 @@ def model(
     wiring = functools.partial(degrees, mask_seed, hidden_sizes=tuple(hidden_sizes), num_masks=num_masks, order=order)
 
     def draw(key: Key, state: GradientState, num: int) -> Batch:
-        num_inputs = state.params["output"]["bias"].shape[0] // (1 if levels == 2 else levels)
+        num_inputs = state.params["output"]["bias"].shape[0] // discrete.width(levels)
         return {"x": sample(module, key, state.params, wiring(num_inputs), num)}
 
     def mass(state: GradientState, batch: Batch) -> Float[Array, " batch"]:
@@ -265,7 +225,7 @@ def model(
 def _init(module: MADE, wiring: Callable[[int], Degrees], key: Key, batch: Batch) -> tuple[Params, Params]:
     x = _examples(batch, module.levels)
     params, stats = linen.init(module, key, x, component(wiring(x.shape[1]), 0))
-    return {**params, "output": {**params["output"], "bias": log_odds(x, module.levels)}}, stats
+    return {**params, "output": {**params["output"], "bias": discrete.log_odds(x, module.levels).reshape(-1)}}, stats
 
 
 def _examples(batch: Batch, levels: int) -> Any:

@@ -1,0 +1,196 @@
+"""Images in raster order: what all autoregressive networks over pixels share.
+
+    log p(x) = Σ_d log p(x_d | x_<d),        d through rows, columns, then channels (R before G before B)
+
+A `Network` gives the logits of all conditionals in one pass, and draws one position after another with a cache of its
+own. Likelihood, completion, class labels, sampling in three ways, and the `Model` follow from it here.
+With class labels the model is p(x, y) = p(x | y) / num_classes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Num
+
+from jgen import _checks, random
+from jgen._types import Batch, Key, Metrics, Params, Scalar
+from jgen.autoregressive.completion import prefix
+from jgen.autoregressive.fixed_point import jacobi
+from jgen.learners import GradientState, gradient
+from jgen.math import discrete
+from jgen.model import Model
+
+METHODS = ("cached", "naive", "fixed_point")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """An autoregressive network over images (height, width, channels) as three pure functions.
+
+    Attributes:
+        shape: of one image, (height, width, channels).
+        levels: x are whole numbers in 0..levels-1.
+        init: (key, x, label) -> params.
+        logits: (params, x, label, key) -> (batch, height, width, channels, width of a conditional); those at d depend
+            on x_<d alone. `key` is where dropout comes from; None switches it off.
+        draw: (params, noise, known, mask, label) -> x. One position after another at the cost of one position each:
+            x_d = known_d where `mask` (a NumPy constant) is True, else `discrete.draw(logits_d(x_<d), noise_d)`.
+        num_classes: labels are 0..num_classes-1; None for a model without labels, whose `label` is None throughout.
+    """
+
+    shape: tuple[int, int, int]
+    levels: int
+    init: Callable[[Key, Any, Any], Params]
+    logits: Callable[[Params, Any, Any, Key | None], Any]
+    draw: Callable[[Params, Any, Any, np.ndarray, Any], Any]
+    num_classes: int | None = None
+
+
+def log_prob(
+    network: Network, params: Params, x: Num[Array, "batch h w c"], label: Int[Array, " batch"] | None = None
+) -> Float[Array, " batch"]:
+    """Exact log p(x), or log p(x | label), in nats."""
+    each = discrete.log_prob(network.logits(params, x, label, None), x)
+    return jnp.sum(each, axis=(1, 2, 3))
+
+
+def sample(
+    network: Network,
+    key: Key,
+    params: Params,
+    num: int,
+    *,
+    label: Int[Array, " num"] | None = None,
+    known: Any = None,
+    mask: Any = None,
+    method: str = "cached",
+) -> Num[Array, "num h w c"]:
+    """Exact draws; all methods give the same images from the same key, up to rounding of the logits.
+
+    Args:
+        label: the class of each image, for a network with classes.
+        known: completes these images, a draw from p(missing | known).
+        mask: (h, w, c) concrete booleans, True where a value is known; needed with `known`.
+        method: "cached" works one position per position, "naive" does a full pass per position, "fixed_point" as many
+            full passes as it takes until nothing changes.
+
+    Raises:
+        ValueError: `method` is unknown, a label is missing or too much, or a known value comes after a missing one.
+    """
+    _checks.one_of("method", method, METHODS)
+    if method == "fixed_point":
+        return fixed_point(network, key, params, num, label=label, known=known, mask=mask)[0]
+    noise, values, given = _start(network, key, num, label, known, mask)
+    draw = network.draw if method == "cached" else functools.partial(naive, network)
+    return draw(params, noise, values, given, label)
+
+
+def fixed_point(
+    network: Network,
+    key: Key,
+    params: Params,
+    num: int,
+    *,
+    label: Int[Array, " num"] | None = None,
+    known: Any = None,
+    mask: Any = None,
+) -> tuple[Num[Array, "num h w c"], Int[Array, " num"]]:
+    """The draws of `sample` by Jacobi sweeps over whole images, and the sweeps that each image took."""
+    noise, values, given = _start(network, key, num, label, known, mask)
+
+    def sweep(x: Any) -> Any:
+        return jnp.where(given[None], values, discrete.draw(network.logits(params, x, label, None), noise))
+
+    return jacobi(sweep, values)
+
+
+def naive(network: Network, params: Params, noise: Any, known: Any, mask: np.ndarray, label: Any) -> Any:
+    """One full pass per position: the definition that caches are tested and timed against."""
+    flat_noise, given = noise.reshape(noise.shape[0], -1, noise.shape[-1]), jnp.asarray(mask.ravel())
+
+    def body(d: Any, x: Any) -> Any:
+        logits = network.logits(params, x.reshape(known.shape), label, None)
+        drawn = discrete.draw(logits.reshape(flat_noise.shape)[:, d], flat_noise[:, d])
+        return x.at[:, d].set(jnp.where(given[d], x[:, d], drawn))
+
+    start = jnp.where(mask[None], known, jnp.zeros_like(known)).reshape(known.shape[0], -1)
+    return jax.lax.fori_loop(0, start.shape[1], body, start).reshape(known.shape)
+
+
+def _start(network: Network, key: Key, num: int, label: Any, known: Any, mask: Any) -> tuple[Any, Any, np.ndarray]:
+    """Noise, known values and mask; example i draws its noise from (key, i)."""
+    if (label is None) != (network.num_classes is None):
+        wanted = "absent" if network.num_classes is None else f"classes in 0..{network.num_classes - 1}"
+        raise ValueError(f"`label` must be {wanted}, got {'none' if label is None else np.shape(label)}.")
+    dtype = jnp.float32 if network.levels == 2 else jnp.int32
+    values, given = prefix(known, mask, num, network.shape, dtype=dtype)
+    draw = functools.partial(discrete.noise, shape=network.shape, levels=network.levels)
+    return jax.vmap(draw)(random.example_keys(key, num)), values, given
+
+
+def loss(
+    key: Key, params: Params, stats: Params, batch: Batch, /, *, train: bool, network: Network
+) -> tuple[Scalar, tuple[Params, Metrics]]:
+    """Mean −log p(x), or −log p(x | label), in nats per image."""
+    x, label = examples(batch, network)
+    each = discrete.log_prob(network.logits(params, x, label, key if train else None), x)
+    nll = -jnp.sum(each, axis=(1, 2, 3))
+    value = jnp.mean(nll)
+    return value, (stats, {"nll": value if train else nll})
+
+
+def examples(batch: Batch, network: Network) -> tuple[Any, Any]:
+    """(x, label or None) of a batch, checked.
+
+    Raises:
+        ValueError: `batch` is none, x has another shape or values, or a label is missing or out of range.
+    """
+    random.batch_size(batch)
+    x = batch["x"]
+    if np.shape(x)[1:] != network.shape:
+        raise ValueError(f"`x` must have shape (batch, {', '.join(map(str, network.shape))}), got {np.shape(x)}.")
+    _checks.integers("x", x, network.levels)
+    if network.num_classes is None:
+        return jnp.asarray(x), None
+    if "label" not in batch:
+        raise ValueError(f"`batch` must hold 'label' for a class-conditional model, got {sorted(batch)}.")
+    _checks.integers("label", batch["label"], network.num_classes)
+    return jnp.asarray(x), jnp.asarray(batch["label"])
+
+
+def model(
+    network: Network, optimizer: optax.GradientTransformation, *, axis_name: str | None = None
+) -> Model[GradientState]:
+    """Maximum likelihood over batches {"x": (batch, h, w, c)}, and "label": (batch,) where the network has classes.
+
+    `log_prob` is log p(x), or log p(x, label) with uniform classes; `sample` draws the labels uniformly.
+
+    Args:
+        network: any network of this family.
+        optimizer: any optax optimizer.
+        axis_name: the mapped axis over which gradients and metrics are averaged.
+    """
+
+    def draw(key: Key, state: GradientState, num: int) -> Batch:
+        if (size := network.num_classes) is None:
+            return {"x": sample(network, key, state.params, num)}
+        classes = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 0, size))
+        label = classes(random.example_keys(key, num))
+        return {"x": sample(network, key, state.params, num, label=label), "label": label}
+
+    def mass(state: GradientState, batch: Batch) -> Float[Array, " batch"]:
+        x, label = examples(batch, network)
+        prior = 0.0 if network.num_classes is None else -float(np.log(network.num_classes))
+        return log_prob(network, state.params, x, label) + prior
+
+    def init(key: Key, batch: Batch) -> tuple[Params, Params]:
+        return network.init(key, *examples(batch, network)), {}
+
+    objective = functools.partial(loss, network=network)
+    return gradient(init, objective, optimizer, sample=draw, log_prob=mass, axis_name=axis_name)
