@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from jgen import _checks, linen, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
+from jgen.autoregressive.decoding import Decoding, counted, next_token, token_noise
 from jgen.autoregressive.markov import tokens_of
 from jgen.learners import GradientState, gradient
 from jgen.model import Model
@@ -94,14 +95,6 @@ def token_log_prob(
     return picked - jax.nn.logsumexp(logits, axis=-1), last
 
 
-def counted(tokens: Int[Array, "batch time"], eos: int | None) -> Float[Array, "batch time"]:
-    """1 up to and including the first EOS of each row, 0 after it; all ones where `eos` is None."""
-    if eos is None:
-        return jnp.ones(tokens.shape)
-    ended = jnp.cumsum(tokens == eos, axis=1) - (tokens == eos)
-    return (ended == 0).astype(jnp.float32)
-
-
 def stream_log_prob(
     module: RNN, params: Params, tokens: Int[Array, " length"], *, window: int = 512
 ) -> Float[Array, ""]:
@@ -135,20 +128,21 @@ def sample(
     length: int,
     *,
     temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
     eos: int | None = None,
     prompt: Int[Array, " prompt"] | None = None,
 ) -> Int[Array, "num length"]:
     """Draws token after token, the state being the cache. Example i draws from (key, i).
 
     Args:
-        temperature: divides the logits; 0 takes the most probable token.
-        eos: a row repeats it once it was drawn.
+        temperature, top_k, top_p, eos: of `Decoding`.
         prompt: tokens every text starts with; they are not returned.
 
     Raises:
-        ValueError: `temperature` is negative or `length` less than 1.
+        ValueError: `length`, or how to draw, is out of its range.
     """
-    _checks.at_least("temperature", temperature, 0.0)
+    how = Decoding(temperature, top_k, top_p, eos)
     _checks.at_least("length", length, 1)
     first, carry = jnp.full((num,), module.vocabulary_size, jnp.int32), zero_carry(module, num)
     if prompt is not None and prompt.shape[0]:
@@ -162,14 +156,8 @@ def sample(
     def step(before: Any, t: Any) -> Any:
         token, carry, ended = before
         logits, carry = linen.apply(module, params, {}, token[:, None], carry)
-        logits = logits[:, 0]
-        if temperature > 0:
-            noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, t), logits.shape[1:]))(keys)
-            logits = logits / temperature + noise
-        token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        if eos is not None:
-            token = jnp.where(ended, eos, token)
-            ended = ended | (token == eos)
+        noise = token_noise(keys, t, module.vocabulary_size)
+        token, ended = next_token(logits[:, 0], noise, ended, how)
         return (token, carry, ended), token
 
     tokens = jax.lax.scan(step, (first, carry, jnp.zeros((num,), bool)), jnp.arange(length))[1]
