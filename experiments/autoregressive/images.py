@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from experiments import pictures
+from experiments.autoregressive import fields
 from jgen._types import Key
 from jgen.autoregressive import raster
 from jgen.data import load, transforms
@@ -22,8 +23,8 @@ from jgen.metrics.measurement import Measurement
 from jgen.model import Model
 from jgen.train import Experiment
 
-NUM_IMAGES, NUM_COMPLETED = 64, 8
-"""Samples drawn, and test images completed, 7 times each."""
+NUM_IMAGES, NUM_COMPLETED, NUM_WATCHED = 64, 8, 4
+"""Samples drawn; test images completed, 7 times each; test images in which each input is changed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,7 @@ def experiment(
     network_of: Callable[[tuple[int, ...], int, int | None], raster.Network],
     *,
     conditional: bool = False,
+    sweeps: bool = False,
 ) -> Experiment:
     """Maximum likelihood of images by the network that `network_of` (shape, levels, num_classes) gives.
 
@@ -66,6 +68,7 @@ def experiment(
         seed: of the data.
         network_of: builds the network once the data's shape and levels are known.
         conditional: learn p(x | label); `num_classes` is None otherwise.
+        sweeps: also measure how many fixed-point sweeps a sample of the trained model takes.
 
     Raises:
         ValueError: the data have no levels, are no images, or have no labels where `conditional`.
@@ -84,7 +87,7 @@ def experiment(
         model,
         data,
         config.num_steps,
-        functools.partial(_measure, config, network, data, dataset),
+        functools.partial(_measure, config, network, data, dataset, sweeps),
         functools.partial(_draw, model, network, data),
         eval_every=config.eval_every,
         select=None if config.use_valid else "nll",
@@ -132,37 +135,72 @@ def kernels(params: Any) -> Any:
 
 
 def _measure(
-    config: Config, network: raster.Network, data: Data, dataset: Dataset, key: Key, state: Any
+    config: Config, network: raster.Network, data: Data, dataset: Dataset, sweeps: bool, key: Key, state: Any
 ) -> dict[str, Measurement]:
-    del key
     log_prob = jax.jit(functools.partial(raster.log_prob, network))
     batches = data.batches("test")
     nll = np.concatenate([-np.asarray(log_prob(state.params, *raster.examples(b, network)))[:n] for b, n in batches])
-    protocol = f"{dataset.name}, {network.levels} levels"
-    protocol += ", binarized at half" if config.binarized and levels(dataset) > 2 else ""
-    protocol += ", label given" if network.num_classes is not None else ""
-    protocol += ", trained on train and validation parts" if config.use_valid else ""
+    protocol = _protocol(config, network, dataset)
     bits = nll.mean() / int(np.prod(network.shape)) / np.log(2)
-    return {
+    found = {
         "nll": Measurement(float(nll.mean()), "nats", "exact", "test", protocol),
         "nll_standard_error": Measurement(float(nll.std() / np.sqrt(len(nll))), "nats", "none", "test", protocol),
         "bits_per_dim": Measurement(float(bits), "bits/dim", "exact", "test", protocol),
+        "receptive_field": _field(network, state, *_few(data, network, NUM_WATCHED)),
     }
+    return {**found, **_sweeps(network, key, state)} if sweeps else found
+
+
+def _protocol(config: Config, network: raster.Network, dataset: Dataset) -> str:
+    protocol = f"{dataset.name}, {network.levels} levels"
+    protocol += ", binarized at half" if config.binarized and levels(dataset) > 2 else ""
+    protocol += ", label given" if network.num_classes is not None else ""
+    return protocol + (", trained on train and validation parts" if config.use_valid else "")
+
+
+def _few(data: Data, network: raster.Network, num: int) -> tuple[Any, Any]:
+    """(x, label) of the first test images."""
+    batch = next(iter(data.batches("test")))[0]
+    return raster.examples(jax.tree.map(lambda leaf: leaf[:num], batch), network)
+
+
+def _field(network: raster.Network, state: Any, x: Any, label: Any) -> Measurement:
+    """How many inputs the pixel in the middle sees, by changing every one."""
+    before = fields.earlier(network)
+    seen = int(np.sum((fields.influence(network, state.params, x, label) > 0) & before))
+    protocol = f"of the {int(before.sum())} inputs before the centre, those that change its logits in {len(x)} images"
+    return Measurement(float(seen), "inputs", "none", "test", protocol)
+
+
+def _sweeps(network: raster.Network, key: Key, state: Any) -> dict[str, Measurement]:
+    """How many passes over whole images fixed-point sampling takes."""
+    draw = functools.partial(raster.fixed_point, network, num=NUM_IMAGES, label=_shown_labels(network))
+    taken = np.asarray(jax.jit(draw)(key, state.params)[1])
+    protocol = f"fixed-point sampling of {NUM_IMAGES} images of {int(np.prod(network.shape))} positions"
+    return {
+        "sweeps_mean": Measurement(float(taken.mean()), "sweeps", "none", "-", protocol),
+        "sweeps_max": Measurement(float(taken.max()), "sweeps", "none", "-", protocol),
+    }
+
+
+def _shown_labels(network: raster.Network) -> Any:
+    """One class per column of the sheet of samples."""
+    return None if network.num_classes is None else jnp.arange(NUM_IMAGES) % 8 % network.num_classes
 
 
 def _draw(
     model: Model[Any], network: raster.Network, data: Data, key: Key, state: Any, directory: pathlib.Path
 ) -> None:
-    label = None if network.num_classes is None else jnp.arange(NUM_IMAGES) % 8 % network.num_classes
-    draw = functools.partial(raster.sample, network, num=NUM_IMAGES, label=label)
+    draw = functools.partial(raster.sample, network, num=NUM_IMAGES, label=_shown_labels(network))
     samples = jax.jit(draw)(key, state.params)
     pictures.grid(directory / "samples.png", shown(samples, network.levels))
-    batch = next(iter(data.batches("test")))[0]
-    x, label = raster.examples(jax.tree.map(lambda leaf: leaf[:NUM_COMPLETED], batch), network)
+    x, label = _few(data, network, NUM_COMPLETED)
     complete(directory / "completions.png", network, key, state.params, x, label)
     pictures.panels(
         directory / "conditionals.png", {"test images": shown(x, network.levels), **_means(network, state, x, label)}
     )
+    watched = _few(data, network, NUM_WATCHED)
+    fields.draw(directory / "receptive_field.png", network, state.params, *watched)
 
 
 def complete(path: pathlib.Path, network: raster.Network, key: Key, params: Any, x: Any, label: Any) -> None:

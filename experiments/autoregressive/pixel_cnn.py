@@ -1,0 +1,99 @@
+"""A13: PixelCNN, masked convolutions over pixels.
+
+    python -m experiments.autoregressive.pixel_cnn                            # 8×8 digits, 17 levels
+    python -m experiments.autoregressive.pixel_cnn binarized_mnist --data DIR # the .amat files, or tfds:binarized_mnist
+
+Paper: van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016.
+"""
+
+import dataclasses
+
+from experiments.autoregressive import images
+from experiments.runner import main
+from experiments.system import System
+from jgen.autoregressive import pixel_cnn
+from jgen.train import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(images.Config):
+    """The knobs worth turning."""
+
+    features: int = 64
+    """Between the residual blocks, which work at half of them."""
+    num_blocks: int = 6
+    first_size: int = 7
+    """Of the kernel of mask A."""
+    size: int = 3
+    """Of the kernels of mask B."""
+    head_features: int = 64
+
+
+PRESETS = {
+    "digits": Config(),
+    "binarized": Config(binarized=True),
+    "smoke": Config(num_steps=2, eval_every=2, features=8, num_blocks=1, first_size=3, head_features=4, batch_size=16),
+    "binarized_mnist": Config(
+        data="tfds:binarized_mnist",
+        features=32,
+        num_blocks=15,
+        head_features=32,
+        learning_rate=2e-3,
+        batch_size=64,
+        average_decay=0.999,
+        num_steps=20_000,
+        eval_every=1_000,
+    ),
+    "paper": Config(
+        data="tfds:binarized_mnist",
+        features=128,
+        num_blocks=15,
+        head_features=128,
+        learning_rate=1e-3,
+        batch_size=256,
+        average_decay=0.9995,
+        num_steps=90_000,
+        eval_every=2_000,
+        patience=8,
+    ),
+    "cifar10": Config(
+        data="tfds:cifar10",
+        features=258,
+        num_blocks=15,
+        head_features=1_026,
+        learning_rate=4e-4,
+        batch_size=64,
+        eval_batch_size=100,
+        average_decay=0.9995,
+        num_steps=200_000,
+        eval_every=5_000,
+        patience=8,
+    ),
+}
+
+
+def build(config: Config, seed: int) -> Experiment:
+    """The experiment of `config`."""
+
+    def network_of(shape, levels, _):
+        names = ("features", "num_blocks", "first_size", "size", "head_features")
+        return pixel_cnn.network(shape, levels, **{name: getattr(config, name) for name in names})
+
+    return images.experiment(config, seed, network_of, sweeps=True)
+
+
+_MNIST = {"nll": {"value": 81.30, "source": "van den Oord et al., 2016", "protocol": "static binarized MNIST, test"}}
+
+SYSTEM = System(
+    id="A13",
+    module="autoregressive.pixel_cnn",
+    title="PixelCNN",
+    kind="exact",
+    config=Config,
+    presets=PRESETS,
+    build=build,
+    references={"binarized_mnist": _MNIST, "paper": _MNIST},
+)
+
+if __name__ == "__main__":
+    main(SYSTEM)
