@@ -13,7 +13,7 @@ import targets
 
 from jgen import Model, Sampler
 from jgen.adversarial import dcgan, gan
-from jgen.autoregressive import causal_conv, made, markov, ngram, raster, rnn
+from jgen.autoregressive import causal_conv, fixed_order, fvsbn, made, markov, nade, ngram, raster, rnn, wavenet
 from jgen.classical import mixture
 from jgen.diffusion import ddpm, schedules
 from jgen.diffusion.denoiser import Denoiser
@@ -114,6 +114,27 @@ def pixels(*shape: int, size: int = 2) -> Callable[[], dict[str, Any]]:
     return lambda: {"x": every(int(np.prod(shape)), size, dtype=dtype)()["x"].reshape(-1, *shape)}
 
 
+def labelled(batch: Callable[[], dict[str, Any]], num_classes: int) -> Callable[[], dict[str, Any]]:
+    """The examples of `batch` with labels 0, 1, ..., 0, 1, ..."""
+
+    def add() -> dict[str, Any]:
+        found = batch()
+        return {**found, "label": jnp.arange(len(next(iter(found.values())))) % num_classes}
+
+    return add
+
+
+def each_class(space: Callable[[], dict[str, Any]], num_classes: int) -> Callable[[], dict[str, Any]]:
+    """Every point of `space` with every label."""
+
+    def add() -> dict[str, Any]:
+        found = {name: jnp.concatenate([x] * num_classes) for name, x in space().items()}
+        size = len(next(iter(found.values()))) // num_classes
+        return {**found, "label": jnp.repeat(jnp.arange(num_classes), size)}
+
+    return add
+
+
 def _vae(likelihood: Any, latent_size: int = 2, **keywords: Any) -> Model[Any]:
     return vae.model(vae.dense((4,), likelihood, latent_size, hidden_sizes=(16,)), ADAM, **keywords)
 
@@ -146,6 +167,17 @@ MODELS: list[ModelCase] = [
     ModelCase(
         "made_categorical", lambda: made.model(ADAM, hidden_sizes=(8,), levels=3), levels(3, size=3), every(3, 3)
     ),
+    ModelCase("fvsbn", lambda: fixed_order.model(fvsbn.network(4, order=1), ADAM), binary(4), every(4)),
+    ModelCase("nade", lambda: fixed_order.model(nade.network(4, hidden_size=5, order=1), ADAM), binary(4), every(4)),
+    ModelCase(
+        "nade_categorical",
+        lambda: fixed_order.model(nade.network(3, 3, hidden_size=5, activation="relu"), ADAM),
+        levels(3, size=3),
+        every(3, 3, dtype=jnp.int32),
+    ),
+    ModelCase(
+        "nade_lbfgs", lambda: fixed_order.model(nade.network(4, hidden_size=3), optax.lbfgs()), binary(4), every(4)
+    ),
     ModelCase(
         "causal_conv",
         lambda: raster.model(causal_conv.network((2, 2, 1), 3, features=4, num_layers=2, kernel_size=2), ADAM),
@@ -162,6 +194,18 @@ MODELS: list[ModelCase] = [
         "rnn_gru_carried",
         lambda: rnn.model(ADAM, 3, cell="gru", num_units=5, embedding_size=4, length=3, carried=True),
         stream(3, 3),
+    ),
+    ModelCase(
+        "wavenet",
+        lambda: wavenet.model(wavenet.WaveNet(3, 4, 5, num_layers=2), ADAM, length=4),
+        tokens(4, 3),
+        every(4, 3, "tokens", jnp.int32),
+    ),
+    ModelCase(
+        "wavenet_classes",
+        lambda: wavenet.model(wavenet.WaveNet(3, 4, 5, num_layers=1, num_stacks=2, num_classes=2), ADAM, length=3),
+        labelled(tokens(3, 3), 2),
+        each_class(every(3, 3, "tokens", jnp.int32), 2),
     ),
     ModelCase(
         "ddpm_averaged",

@@ -2,12 +2,15 @@
 
 import concurrent.futures
 import pathlib
+import re
 import warnings
 import wave
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from jgen._checks import at_least, one_of
 from jgen.data.arrays import Path, bounded, build, classes, hold_out, wrong
 from jgen.data.pipeline import Dataset
 
@@ -16,6 +19,8 @@ MAX_PIXELS = 2**26
 """The most pixels of one picture; a small file cannot unpack to more."""
 WAV_LENGTH = 1_024
 """Values in a window of sound, where none is asked for."""
+SPOKEN_DIGIT = re.compile(r"\d_[^_]+_\d+\.wav")
+"""Names of the files of the Free Spoken Digit Dataset."""
 _SPLIT_FOLDERS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 
 
@@ -104,6 +109,85 @@ def _pixels(path: pathlib.Path) -> np.ndarray:
         raise wrong(path, "a whole picture", f"a broken or truncated one ({error})") from error
 
 
+class Recordings(NamedTuple):
+    """Whole recordings of any length.
+
+    Attributes:
+        name: how protocols call them.
+        splits: {split: [values float32 (n,) in [-1, 1)]}.
+        label: {split: int32 (recordings,)}; None where there are no classes.
+        label_names: of the classes.
+        sample_rate: values per second.
+    """
+
+    name: str
+    splits: dict[str, list[np.ndarray]]
+    label: dict[str, np.ndarray] | None
+    label_names: tuple[str, ...] | None
+    sample_rate: int
+
+
+def recordings(folder: Path, seed: int = 0, holdout: tuple[float, float] | None = None) -> Recordings:
+    """A folder of .wav files of one sample rate, whole. Channels are averaged. Subfolders are classes.
+
+    Raises:
+        ValueError: no recording, a broken or truncated one, or two sample rates.
+    """
+    root = pathlib.Path(folder)
+    labelled, splits = _tree(root, (".wav",))
+    files = [file for rows in splits.values() for file, _ in rows]
+    read, rate = _read(folder, files)
+    order = {file: i for i, file in enumerate(files)}
+    numbers = {split: {"file": np.array([order[file] for file, _ in rows])} for split, rows in splits.items()}
+    label, names = classes([name for rows in splits.values() for _, name in rows])
+    parts = {split: rows["file"] for split, rows in hold_out(folder, numbers, seed, holdout).items()}
+    values = {split: [read[i] for i in rows] for split, rows in parts.items()}
+    labels = {split: label[rows] for split, rows in parts.items()} if labelled else None
+    return Recordings(root.resolve().name, values, labels, names if labelled else None, rate)
+
+
+def spoken_digits(folder: Path, label: str = "digit") -> Recordings:
+    """The Free Spoken Digit Dataset: files DIGIT_SPEAKER_INDEX.wav; index 0-4 is its test part, 5-7 validates here.
+
+    Origin: Jackson et al., 3,000 recordings of 6 speakers at 8 kHz, CC BY-SA 4.0.
+
+    Args:
+        folder: with the files.
+        label: "digit", "speaker", or "both" (their pairs).
+
+    Raises:
+        ValueError: another label, a name of another form, a part without a recording, or a broken one.
+    """
+    one_of("label", label, ("digit", "speaker", "both"))
+    root = pathlib.Path(folder)
+    files = sorted(root.glob("*.wav"))
+    if bad := [file.name for file in files if not SPOKEN_DIGIT.fullmatch(file.name)]:
+        raise wrong(folder, "names such as 7_jackson_32.wav", bad[0])
+    found = [file.stem.split("_") for file in files]
+    index = np.array([int(number) for _, _, number in found])
+    name = {"digit": "{0}", "speaker": "{1}", "both": "{0}_{1}"}[label]
+    labels, names = classes([name.format(*parts) for parts in found])
+    read, rate = _read(folder, files)
+    where = {"train": index >= 8, "valid": (index >= 5) & (index < 8), "test": index < 5}
+    rows = {split: np.flatnonzero(chosen) for split, chosen in where.items()}
+    if empty := [split for split in rows if not rows[split].size]:
+        raise wrong(folder, "recordings of index 0-4 (test), 5-7 (valid) and above (train)", f"none for {empty[0]}")
+    values = {split: [read[i] for i in chosen] for split, chosen in rows.items()}
+    return Recordings("spoken_digits", values, {s: labels[chosen] for s, chosen in rows.items()}, names, rate)
+
+
+def _read(folder: Path, files: list[pathlib.Path]) -> tuple[list[np.ndarray], int]:
+    """(the values of each file, their common sample rate)."""
+    if not files:
+        raise wrong(folder, "files .wav", "none")
+    bounded(folder, 4 * sum(file.stat().st_size for file in files))
+    read = [read_wav(file) for file in files]
+    rates = {rate for _, rate in read}
+    if len(rates) != 1:
+        raise wrong(folder, "recordings of one sample rate", f"{sorted(rates)}")
+    return [values for values, _ in read], rates.pop()
+
+
 def sound(
     folder: Path, seed: int = 0, holdout: tuple[float, float] | None = None, length: int | None = None
 ) -> Dataset:
@@ -115,27 +199,33 @@ def sound(
     Raises:
         ValueError: no recording, a broken or truncated one, two sample rates, or a split without a whole window.
     """
-    root, length = pathlib.Path(folder), length or WAV_LENGTH
-    labelled, splits = _tree(root, (".wav",))
-    files = [file for rows in splits.values() for file, _ in rows]
-    bounded(folder, 4 * sum(file.stat().st_size for file in files))
-    read = {file: read_wav(file) for file in files}
-    rates = {rate for _, rate in read.values()}
-    if len(rates) != 1:
-        raise wrong(folder, "recordings of one sample rate", f"{sorted(rates)}")
-    order = {file: i for i, file in enumerate(files)}
-    numbers = {split: {"file": np.array([order[file] for file, _ in rows])} for split, rows in splits.items()}
-    label, names = classes([name for rows in splits.values() for _, name in rows])
+    whole, length = recordings(folder, seed, holdout), length or WAV_LENGTH
     parts = {}
-    for split, rows in hold_out(folder, numbers, seed, holdout).items():
-        cut = [windows(read[files[i]][0], length) for i in rows["file"]]
+    for split, values in whole.splits.items():
+        cut = [windows(each, length) for each in values]
         if not sum(map(len, cut)):
             raise wrong(folder, f"a recording of at least {length} values in {split}", "none")
         parts[split] = {"x": np.concatenate(cut)}
-        if labelled:
-            parts[split]["label"] = np.repeat(label[rows["file"]], [len(windows) for windows in cut])
-    fields = {"label_names": names if labelled else None, "sample_rate": rates.pop()}
-    return Dataset(root.resolve().name, parts, **fields)
+        if whole.label is not None:
+            parts[split]["label"] = np.repeat(whole.label[split], [len(windows) for windows in cut])
+    return Dataset(whole.name, parts, label_names=whole.label_names, sample_rate=whole.sample_rate)
+
+
+def windows_with_past(values: np.ndarray, length: int, past: int) -> tuple[np.ndarray, np.ndarray]:
+    """(windows (num, length), mask): each value counts once, behind `past` others where there are so many before it.
+
+    The first window counts from its beginning, the others after their first `past` values; zeros, uncounted, fill up
+    the last. So a model that sees `past` values gives the whole its exact likelihood, window by window.
+
+    Raises:
+        ValueError: `past` is negative, or `length` does not exceed it.
+    """
+    at_least("past", past, 0)
+    at_least("length", length, past + 1)
+    num = 1 + max(0, -(-(len(values) - length) // (length - past)))
+    index = (np.arange(num) * (length - past))[:, None] + np.arange(length)
+    mask = (index < len(values)) & ((np.arange(length) >= past) | (np.arange(num)[:, None] == 0))
+    return np.where(index < len(values), values[np.minimum(index, len(values) - 1)], 0), mask
 
 
 def windows(values: np.ndarray, length: int) -> np.ndarray:
