@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 
 from jgen._checks import at_least
-from jgen.data import embedded, files, text, tfds, toys
+from jgen.data import embedded, files, pairs, text, tfds, toys
 from jgen.data.arrays import check_holdout
 from jgen.data.pipeline import Dataset
 
@@ -16,6 +16,7 @@ SOURCES = (
     *(f"table:{name}" for name in embedded.TABLES),
     "text",
     *(f"toy:{name}" for name in toys.SETS),
+    *(f"pairs:{name}" for name in pairs.SETS),
     "tfds:NAME",
 )
 
@@ -38,6 +39,7 @@ def load(
     | "table:iris", wine, breast_cancer, diabetes | float32 (n, d) | `embedded.table` |
     | "text" | tokens int32 (n, length) | `text`, for streams as well |
     | "toy:two_moons", ... | float32 (n, 2), synthetic | `toys` |
+    | "pairs:reverse", "pairs:addition" | source, target int32 (n, length), synthetic | `pairs` |
     | "tfds:mnist", "tfds:NAME?data_dir=DIR" | as the set has it | `tfds`, how to prepare one |
     | a path | as the file has it | `files`, the formats |
 
@@ -46,7 +48,7 @@ def load(
         seed: of the toys' draws, and of the permutation by which splits that a source does not give are drawn.
         holdout: (valid, test) shares for splits that a source does not give; by default 10 % each, for text 5 % each.
         length: of a window of text (100) or of sound (1,024 values); for these alone.
-        unit: the tokens of text: "characters" or "bytes".
+        unit: the tokens of text: "characters", "bytes", or the path of a tokenizer file, NAME.json.
 
     Raises:
         ValueError: there is no such source, the file is broken, or an argument does not belong to the source.
@@ -79,4 +81,6 @@ def _embedded(source: str, name: str, argument: str, seed: int) -> Callable[[], 
         return lambda: _SIZED[name](int(argument))
     if name == "table":
         return lambda: embedded.table(argument)
+    if name == "pairs":
+        return lambda: pairs.dataset(argument, seed)
     return (lambda: toys.dataset(argument, seed)) if name == "toy" else None

@@ -151,6 +151,12 @@ class Stack(nn.Module):
         return norm("norm")(x), tuple(after)
 
 
+def maps(kept: Any) -> Float[Array, "layers batch heads queries keys"]:
+    """The attention weights among the intermediate values that a `Stack` left."""
+    layers = [kept[f"layer_{i}"]["attention"]["weights"][0] for i in range(len(kept))]
+    return jnp.stack(layers)
+
+
 class Positions(nn.Module):
     """A vector for each position.
 
