@@ -1,4 +1,4 @@
-"""What a trained network over pixels really looks at: every input is changed, and the logits of one position watched."""
+"""What a trained network over pixels looks at: every input is changed, and the logits of one position are watched."""
 
 import pathlib
 from typing import Any

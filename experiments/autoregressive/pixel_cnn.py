@@ -27,6 +27,7 @@ class Config(images.Config):
     size: int = 3
     """Of the kernels of mask B."""
     head_features: int = 64
+    dropout_rate: float = 0.5
 
 
 PRESETS = {
@@ -38,6 +39,7 @@ PRESETS = {
         features=32,
         num_blocks=15,
         head_features=32,
+        dropout_rate=0.0,
         learning_rate=2e-3,
         batch_size=64,
         average_decay=0.999,
@@ -49,6 +51,7 @@ PRESETS = {
         features=128,
         num_blocks=15,
         head_features=128,
+        dropout_rate=0.0,
         learning_rate=1e-3,
         batch_size=256,
         average_decay=0.9995,
@@ -61,6 +64,7 @@ PRESETS = {
         features=258,
         num_blocks=15,
         head_features=1_026,
+        dropout_rate=0.0,
         learning_rate=4e-4,
         batch_size=64,
         eval_batch_size=100,
@@ -76,7 +80,7 @@ def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
 
     def network_of(shape, levels, _):
-        names = ("features", "num_blocks", "first_size", "size", "head_features")
+        names = ("features", "num_blocks", "first_size", "size", "head_features", "dropout_rate")
         return pixel_cnn.network(shape, levels, **{name: getattr(config, name) for name in names})
 
     return images.experiment(config, seed, network_of, sweeps=True)
@@ -92,7 +96,13 @@ SYSTEM = System(
     config=Config,
     presets=PRESETS,
     build=build,
-    references={"binarized_mnist": _MNIST, "paper": _MNIST},
+    references={
+        "binarized_mnist": _MNIST,
+        "paper": _MNIST,
+        "cifar10": {
+            "bits_per_dim": {"value": 3.14, "source": "van den Oord et al., 2016", "protocol": "CIFAR-10, test"}
+        },
+    },
 )
 
 if __name__ == "__main__":

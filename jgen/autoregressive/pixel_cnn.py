@@ -9,7 +9,8 @@ time: what lies above on the right outside this wedge is never seen (`receptive_
 van den Oord, Kalchbrenner, Kavukcuoglu: Pixel Recurrent Neural Networks, 2016.
 
 Differs from the paper: values enter as ±1 or one-hot, large numbers of levels scaled beside a channel of ones; output
-biases are one per position and start at the pixels' log frequencies.
+biases are one per position and start at the pixels' log frequencies, output kernels at zero; dropout is there for
+small data.
 """
 
 import functools
@@ -18,10 +19,11 @@ from typing import Any
 
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float, Num
 
 from jgen import _checks, linen
 from jgen._types import Key, Params
+from jgen.autoregressive import receptive
 from jgen.autoregressive.raster import Network
 from jgen.math import discrete
 from jgen.nets import masked_conv, pixelwise
@@ -39,6 +41,7 @@ class PixelCNN(nn.Module):
         first_size: of the kernel of mask A.
         size: of the kernels of the blocks.
         head_features: of the hidden 1×1 convolution after the blocks.
+        dropout_rate: of what the last convolution of each block reads, when a key is given.
         activation: before each convolution but the first.
     """
 
@@ -48,6 +51,7 @@ class PixelCNN(nn.Module):
     first_size: int = 7
     size: int = 3
     head_features: int = 64
+    dropout_rate: float = 0.0
     activation: Any = nn.relu
 
     def layers(self, channels: int) -> dict[str, dict[str, Any]]:
@@ -62,6 +66,7 @@ class PixelCNN(nn.Module):
             found[f"block_{i}_expand"] = {"features": self.features, **one}
         found["head"] = {"features": self.head_features, **one}
         found["output"] = {"features": channels * discrete.width(self.levels), **one}
+        found["output"]["kernel_init"] = nn.initializers.zeros_init()
         return {name: {**arguments, "groups": channels} for name, arguments in found.items()}
 
     def body(self, convolve: Convolve, x: Any) -> Any:
@@ -75,11 +80,13 @@ class PixelCNN(nn.Module):
         return convolve("output", self.activation(convolve("head", self.activation(h))))
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch h w c width"]:
+    def __call__(self, x: Num[Array, "batch h w c"]) -> Float[Array, "batch h w c width"]:
         """One pass over whole images."""
         layers = self.layers(x.shape[-1])
 
         def convolve(name: str, x: Any) -> Any:
+            if name.endswith("_expand"):
+                x = nn.Dropout(self.dropout_rate, deterministic=not self.has_rng("dropout"))(x)
             return masked_conv.MaskedConv(**layers[name], name=name)(x)
 
         out = self.body(convolve, masked_conv.inputs(x, self.levels))
@@ -89,29 +96,12 @@ class PixelCNN(nn.Module):
 
 def receptive_field(
     shape: tuple[int, int, int], *, num_blocks: int = 6, first_size: int = 7, size: int = 3
-) -> Bool[np.ndarray, "positions positions"]:
-    """[d, j]: does position d see j, by construction of the masks alone? Both in raster order.
-
-    Paths that would leave the image end in the padding, as they do in the convolutions.
-    """
-    found = _reach(shape, first_size, "A")
+) -> receptive.Reads:
+    """[d, j]: does position d see j, by construction of the masks alone? Both in raster order."""
+    found = receptive.masked(shape, (first_size, first_size), "A")
     for _ in range(num_blocks):
-        found = _after(_reach(shape, size, "B"), found)
-    return _after(_reach(shape, 1, "B"), found)
-
-
-def _reach(shape: tuple[int, int, int], size: int, kind: str) -> Bool[np.ndarray, "positions positions"]:
-    """What one masked convolution reads."""
-    i, j, c = (axis.ravel() for axis in np.indices(shape))
-    down, right = i[:, None] - i[None], j[:, None] - j[None]
-    near = (down >= 0) & (down <= size // 2) & (np.abs(right) <= size // 2)
-    own = c[None] < c[:, None] if kind == "A" else c[None] <= c[:, None]
-    return near & ((down > 0) | (right > 0) | ((right == 0) & own))
-
-
-def _after(layer: Bool[np.ndarray, "d j"], before: Bool[np.ndarray, "d j"]) -> Bool[np.ndarray, "d j"]:
-    """What two layers read, one after the other."""
-    return layer.astype(np.float32) @ before.astype(np.float32) > 0
+        found = receptive.after(receptive.masked(shape, (size, size), "B"), found)
+    return receptive.after(receptive.masked(shape, (1, 1), "B"), found)
 
 
 def network(shape: tuple[int, int, int], levels: int, **sizes: Any) -> Network:
@@ -120,14 +110,18 @@ def network(shape: tuple[int, int, int], levels: int, **sizes: Any) -> Network:
     Args:
         shape: (height, width, channels).
         levels: x are whole numbers in 0..levels-1.
-        sizes: of `PixelCNN`: features, num_blocks, first_size, size, head_features, activation.
+        sizes: of `PixelCNN`: features, num_blocks, first_size, size, head_features, dropout_rate,
+            activation.
 
     Raises:
-        ValueError: `levels` is below 2, a kernel's size is even, or features do not divide among the channels.
+        ValueError: `levels` is below 2, a kernel's size is even, a rate is not in [0, 1), or features do not divide
+            among the channels.
     """
     _checks.at_least("levels", levels, 2)
     module = PixelCNN(levels, **sizes)
     _checks.at_least("num_blocks", module.num_blocks, 0)
+    if not 0.0 <= module.dropout_rate < 1.0:
+        raise ValueError(f"`dropout_rate` must be in [0, 1), got {module.dropout_rate}.")
     for name, parts in (("features", 2 * shape[2]), ("head_features", shape[2])):
         if getattr(module, name) < 1 or getattr(module, name) % parts:
             raise ValueError(f"`{name}` must be a positive multiple of {parts}, got {getattr(module, name)}.")
@@ -140,8 +134,8 @@ def network(shape: tuple[int, int, int], levels: int, **sizes: Any) -> Network:
         return {**linen.init(module, key, x)[0], "bias": discrete.log_odds(x, levels)}
 
     def logits(params: Params, x: Any, label: Any, key: Key | None) -> Any:
-        del label, key
-        return linen.apply(module, params, {}, x)
+        del label
+        return linen.apply(module, params, {}, x, key=key)
 
     return Network(shape, levels, init, logits, functools.partial(_draw, module))
 

@@ -105,6 +105,46 @@ class MaskedConv(nn.Module):
         return self.kernel_init(key, shape) / jnp.sqrt(jnp.asarray(share, jnp.float32))[None, None, None]
 
 
+class RowConv(nn.Module):
+    """A convolution over rows i−r..i, or i−r..i−1 where `exclusive`, and columns j−r..j+r, with r = size // 2.
+
+    Of features that know the rows above theirs it makes features that know no more: no weight is masked.
+
+    Attributes:
+        features: output channels.
+        size: of the whole kernel, odd; the parameter "kernel" holds the rows that are read.
+        exclusive: leaves row i out: the first layer of a network over its own targets.
+        kernel_init: how the kernel starts.
+    """
+
+    features: int
+    size: int
+    exclusive: bool = False
+    kernel_init: Any = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h w features"]:
+        """The whole image at once."""
+        reach = self.size // 2
+        shape = (reach + 1 - self.exclusive, self.size, x.shape[-1], self.features)
+        params = {
+            "kernel": self.param("kernel", self.kernel_init, shape),
+            "bias": self.param("bias", nn.initializers.zeros_init(), (self.features,)),
+        }
+        return rows(params, x, (reach, -int(self.exclusive)))
+
+
+def rows(
+    params: Params, x: Float[Array, "batch h w inputs"], padding: tuple[int, int] = (0, 0)
+) -> Float[Array, "batch _ w features"]:
+    """A `RowConv` with `params` over `x` with so many rows of zeros around it: without any, from rows of a cache."""
+    side = params["kernel"].shape[1] // 2
+    out = jax.lax.conv_general_dilated(
+        x, params["kernel"], (1, 1), [padding, (side, side)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return out + params["bias"][None, None, None]
+
+
 def kernel(params: Params, kind: str, groups: int = 1) -> Float[Array, "rows columns inputs outputs"]:
     """The kernel of a `MaskedConv` with `params`, masked: for samplers that apply it tap by tap."""
     rows, columns, num_inputs, num_outputs = params["kernel"].shape
