@@ -51,11 +51,13 @@ def gradient(
     Args:
         init: (key, batch) -> (params, stats).
         loss: (key, params, stats, batch, *, train) -> (value, (stats, metrics)); the value is a mean over examples.
-        optimizer: any optax optimizer.
+        optimizer: any optax optimizer. Those that look along their direction, such as `optax.lbfgs`, are given the
+            loss, its gradient and the loss as a function of the parameters (batch and key fixed).
         evaluate: held-out metrics; by default those of `loss` with `train=False`.
         axis_name: the mapped axis over which gradients, statistics and metrics are averaged, under `jax.pmap` or
             `shard_map`. Under `jax.jit` with sharded batches leave it None.
     """
+    move = optax.with_extra_args_support(optimizer).update
 
     def init_state(key: Key, batch: Batch) -> GradientState:
         random.batch_size(batch)  # raises where this is no batch
@@ -69,15 +71,39 @@ def gradient(
         def objective(params: Params) -> tuple[Scalar, tuple[Params, Metrics]]:
             return loss(key, params, state.stats, batch, train=True)
 
-        grads, (stats, metrics) = jax.grad(objective, has_aux=True)(state.params)
-        grads, stats, metrics = mean_over((grads, stats, metrics), axis_name)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        (value, (stats, metrics)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        value, grads, stats, metrics = mean_over((value, grads, stats, metrics), axis_name)
+        along = mean_value(lambda params: objective(params)[0], axis_name)
+        extra = {"value": value, "grad": grads, "value_fn": along}
+        updates, opt_state = move(grads, state.opt_state, state.params, **extra)
         return GradientState(optax.apply_updates(state.params, updates), stats, opt_state), metrics
 
     def measure(key: Key, state: GradientState, batch: Batch) -> Metrics:
         return loss(key, state.params, state.stats, batch, train=False)[1][1]
 
     return Model(init_state, update, evaluate or measure, sample, log_prob, log_bound)
+
+
+def mean_value(function: Callable[[Params], Scalar], axis_name: str | None) -> Callable[[Params], Scalar]:
+    """`function` averaged over the mapped axis `axis_name`, with a gradient that is averaged too.
+
+    The gradient of a `jax.lax.pmean` alone is each shard's own, with which line searches would part ways.
+    """
+    if axis_name is None:
+        return function
+
+    @jax.custom_vjp
+    def mean(params: Params) -> Scalar:
+        return mean_over(function(params), axis_name)
+
+    def forward(params: Params) -> tuple[Scalar, Params]:
+        return mean_over(jax.value_and_grad(function)(params), axis_name)
+
+    def backward(grads: Params, cotangent: Scalar) -> tuple[Params]:
+        return (jax.tree.map(lambda leaf: cotangent * leaf, grads),)
+
+    mean.defvjp(forward, backward)
+    return mean
 
 
 def mean_over(tree: Any, axis_name: str | None) -> Any:
