@@ -22,6 +22,8 @@ class Config(images.Config):
 
     conditional: bool = False
     """Learn p(image | label)."""
+    num_steps: int = 950
+    """50 epochs of the digits."""
     features: int = 32
     num_layers: int = 6
     first_size: int = 5

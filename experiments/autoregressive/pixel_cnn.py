@@ -22,12 +22,12 @@ class Config(images.Config):
     features: int = 64
     """Between the residual blocks, which work at half of them."""
     num_blocks: int = 6
-    first_size: int = 7
+    first_size: int = 3
     """Of the kernel of mask A."""
     size: int = 3
     """Of the kernels of mask B."""
     head_features: int = 64
-    dropout_rate: float = 0.5
+    dropout_rate: float = 0.3
 
 
 PRESETS = {
@@ -38,6 +38,7 @@ PRESETS = {
         data="tfds:binarized_mnist",
         features=32,
         num_blocks=15,
+        first_size=7,
         head_features=32,
         dropout_rate=0.0,
         learning_rate=2e-3,
@@ -50,6 +51,7 @@ PRESETS = {
         data="tfds:binarized_mnist",
         features=128,
         num_blocks=15,
+        first_size=7,
         head_features=128,
         dropout_rate=0.0,
         learning_rate=1e-3,
@@ -63,6 +65,7 @@ PRESETS = {
         data="tfds:cifar10",
         features=258,
         num_blocks=15,
+        first_size=7,
         head_features=1_026,
         dropout_rate=0.0,
         learning_rate=4e-4,
