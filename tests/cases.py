@@ -13,7 +13,26 @@ import targets
 
 from jgen import Model, Sampler
 from jgen.adversarial import dcgan, gan
-from jgen.autoregressive import causal_conv, fixed_order, fvsbn, made, markov, nade, ngram, raster, rnn, wavenet
+from jgen.autoregressive import (
+    any_order,
+    causal_conv,
+    gated_pixel_cnn,
+    pixel_cnn,
+    conv_nade,
+    fixed_order,
+    fvsbn,
+    linear,
+    made,
+    markov,
+    nade,
+    ngram,
+    order_agnostic_nade,
+    raster,
+    rnn,
+    seq2seq,
+    wavenet,
+    window,
+)
 from jgen.classical import mixture
 from jgen.diffusion import ddpm, schedules
 from jgen.diffusion.denoiser import Denoiser
@@ -135,6 +154,19 @@ def each_class(space: Callable[[], dict[str, Any]], num_classes: int) -> Callabl
     return add
 
 
+def pairs(source: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Sources, and uniform targets of 3 tokens out of 3."""
+    return lambda: {"source": next(iter(source().values())), "target": tokens(3, 3)()["tokens"]}
+
+
+def every_target() -> dict[str, Any]:
+    """One source, and all targets of length 3 out of 3 tokens: ended by token 0, and padded with it, or unfinished."""
+    rows = np.asarray(every(3, 3, "target", jnp.int32)()["target"])
+    ended = np.cumsum(rows == 0, axis=1) > 0
+    rows = np.unique(np.where(ended, 0, rows), axis=0)
+    return {"source": jnp.tile(jnp.array([[1, 2, 0]]), (len(rows), 1)), "target": jnp.asarray(rows)}
+
+
 def _vae(likelihood: Any, latent_size: int = 2, **keywords: Any) -> Model[Any]:
     return vae.model(vae.dense((4,), likelihood, latent_size, hidden_sizes=(16,)), ADAM, **keywords)
 
@@ -159,6 +191,7 @@ MODELS: list[ModelCase] = [
     ModelCase(
         "ngram", lambda: ngram.model(3, order=2, capacity=64, length=3), tokens(3, 3), every(3, 3, "tokens", jnp.int32)
     ),
+    ModelCase("linear", lambda: linear.model(1, length=2), real(2), bounds=(-6.0, 8.0)),
     ModelCase("mixture_full", lambda: mixture.model(2, floor=1e-2), real(2), bounds=(-6.0, 8.0)),
     ModelCase(
         "mixture_diagonal", lambda: mixture.model(3, covariance="diagonal", floor=1e-2), real(2), bounds=(-6.0, 8.0)
@@ -179,10 +212,58 @@ MODELS: list[ModelCase] = [
         "nade_lbfgs", lambda: fixed_order.model(nade.network(4, hidden_size=3), optax.lbfgs()), binary(4), every(4)
     ),
     ModelCase(
+        "order_agnostic_nade",
+        lambda: any_order.model(order_agnostic_nade.network((4,), hidden_sizes=(8, 6)), ADAM, num_orders=3),
+        binary(4),
+        every(4),
+    ),
+    ModelCase(
+        "order_agnostic_nade_categorical",
+        lambda: any_order.model(order_agnostic_nade.network((3,), 3, hidden_sizes=(8,)), ADAM, num_draws=2),
+        levels(3, size=3),
+        every(3, 3),
+    ),
+    ModelCase(
+        "conv_nade",
+        lambda: any_order.model(
+            conv_nade.network((2, 3, 1), features=3, kernels=(2,), hidden_sizes=(5,)), ADAM, num_orders=2
+        ),
+        lambda: {"x": binary(6)()["x"].reshape(-1, 2, 3, 1)},
+        pixels(2, 3, 1),
+    ),
+    ModelCase(
         "causal_conv",
         lambda: raster.model(causal_conv.network((2, 2, 1), 3, features=4, num_layers=2, kernel_size=2), ADAM),
         levels(2, 2, 1, size=3),
         pixels(2, 2, 1, size=3),
+    ),
+    ModelCase(
+        "pixel_cnn",
+        lambda: raster.model(
+            pixel_cnn.network((2, 2, 1), 3, features=4, num_blocks=1, first_size=3, head_features=4, dropout_rate=0.2),
+            ADAM,
+        ),
+        levels(2, 2, 1, size=3),
+        pixels(2, 2, 1, size=3),
+    ),
+    ModelCase(
+        "pixel_cnn_colour",
+        lambda: raster.model(
+            pixel_cnn.network((1, 2, 3), 2, features=6, num_blocks=1, first_size=3, head_features=3), ADAM
+        ),
+        lambda: {"x": binary(6)()["x"].reshape(-1, 1, 2, 3)},
+        pixels(1, 2, 3),
+    ),
+    ModelCase(
+        "gated_pixel_cnn",
+        lambda: raster.model(
+            gated_pixel_cnn.network(
+                (2, 2, 1), 2, num_classes=2, features=4, num_layers=2, first_size=3, head_features=4, dropout_rate=0.2
+            ),
+            ADAM,
+        ),
+        labelled(lambda: {"x": binary(4)()["x"].reshape(-1, 2, 2, 1)}, 2),
+        each_class(pixels(2, 2, 1), 2),
     ),
     ModelCase(
         "rnn_lstm",
@@ -196,6 +277,12 @@ MODELS: list[ModelCase] = [
         stream(3, 3),
     ),
     ModelCase(
+        "window",
+        lambda: raster.model(window.network((2, 2, 1), 3, window_size=3, hidden_size=5), ADAM),
+        levels(2, 2, 1, size=3),
+        pixels(2, 2, 1, size=3),
+    ),
+    ModelCase(
         "wavenet",
         lambda: wavenet.model(wavenet.WaveNet(3, 4, 5, num_layers=2), ADAM, length=4),
         tokens(4, 3),
@@ -206,6 +293,17 @@ MODELS: list[ModelCase] = [
         lambda: wavenet.model(wavenet.WaveNet(3, 4, 5, num_layers=1, num_stacks=2, num_classes=2), ADAM, length=3),
         labelled(tokens(3, 3), 2),
         each_class(every(3, 3, "tokens", jnp.int32), 2),
+    ),
+    ModelCase(
+        "seq2seq",
+        lambda: seq2seq.model(seq2seq.text(3, 3, num_units=5, embedding_size=4), ADAM),
+        pairs(tokens(3, 3)),
+        every_target,
+    ),
+    ModelCase(
+        "seq2seq_captions",
+        lambda: seq2seq.model(seq2seq.image(4, 3, cell="lstm", num_units=5, embedding_size=4, features=4), ADAM),
+        pairs(levels(4, 4, 1, size=4)),
     ),
     ModelCase(
         "ddpm_averaged",
