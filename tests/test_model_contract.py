@@ -180,7 +180,8 @@ def test_masses_sum_to_one_and_samples_follow_them(subject):
     space = subject.case.space()
     mass = np.exp(np.asarray(jax.jit(subject.model.log_prob)(subject.state, space), np.float64))
     assert abs(mass.sum() - 1) < 1e-4
-    check_counts(counts(space, subject.draw(4_000)), mass)
+    if subject.model.sample is not None:  # a model of targets given sources has none
+        check_counts(counts(space, subject.draw(4_000)), mass)
 
 
 def counts(space: dict[str, Any], samples: dict[str, Any]) -> np.ndarray:

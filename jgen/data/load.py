@@ -14,6 +14,7 @@ SOURCES = (
     *_SIZED,
     *(f"{name}:SIZE" for name in _SIZED),
     *(f"table:{name}" for name in embedded.TABLES),
+    "eeg",
     "text",
     *(f"toy:{name}" for name in toys.SETS),
     *(f"pairs:{name}" for name in pairs.SETS),
@@ -37,6 +38,7 @@ def load(
     | "patches", "patches:16" | uint8 (n, 8, 8, 1), grey | `embedded.patches` |
     | "photos", "photos:16" | uint8 (n, 32, 32, 3) | `embedded.photos` |
     | "table:iris", wine, breast_cancer, diabetes | float32 (n, d) | `embedded.table` |
+    | "eeg" | float32 (4, time), series | `embedded.eeg` |
     | "text" | tokens int32 (n, length) | `text`, for streams as well |
     | "toy:two_moons", ... | float32 (n, 2), synthetic | `toys` |
     | "pairs:reverse", "pairs:addition" | source, target int32 (n, length), synthetic | `pairs` |
@@ -73,8 +75,8 @@ def load(
 
 
 def _embedded(source: str, name: str, argument: str, seed: int) -> Callable[[], Dataset] | None:
-    if source == "digits":
-        return embedded.digits
+    if source in ("digits", "eeg"):
+        return getattr(embedded, source)
     if source in _SIZED:
         return _SIZED[source]
     if name in _SIZED and argument.isdecimal():

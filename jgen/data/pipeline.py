@@ -50,9 +50,9 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one example's x (or tokens)."""
+        """The shape of one example's x, tokens, or source."""
         first = self.splits["train"]
-        return tuple(np.shape(first["x" if "x" in first else "tokens"])[1:])
+        return tuple(np.shape(next(first[name] for name in ("x", "tokens", "source") if name in first))[1:])
 
     def size(self, split: str) -> int:
         """The number of examples in `split`."""

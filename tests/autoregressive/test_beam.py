@@ -1,4 +1,4 @@
-"""Beam search over tables p(next | prefix): a wide beam is exhaustive, a beam of one is greedy, neither bounds the other."""
+"""Beam search over tables p(next | prefix): as wide as the space it is exhaustive, of width one it is greedy."""
 
 import functools
 import itertools
