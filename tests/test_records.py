@@ -293,8 +293,7 @@ def test_recorded_runs_are_those_of_their_presets():
 
 
 def test_readme_agrees():
-    text = (ROOT / "README.md").read_text("utf-8")
-    assert readme.replace(text) == text, "run: python -m experiments readme"
+    assert not readme.outdated(ROOT / "README.md"), "run: python -m experiments readme"
 
 
 def test_readme_is_rewritten_between_its_markers(run, results, tmp_path, capsys):
@@ -306,8 +305,8 @@ def test_readme_is_rewritten_between_its_markers(run, results, tmp_path, capsys)
     assert text.startswith(f"before\n{readme.BEGIN}\n")
     assert text.endswith(f"{readme.END}\nafter\n")
     assert "old" not in text
-    assert "latent.vae smoke, seed 0" in text
-    assert "experiments.latent.vae" in text
+    assert re.search(r"latent\.vae \| bound \| smoke: [\d.]+ nats, [\d.]+ bits/dim", text)
+    assert "latent.vae smoke, seed 0" in (results / readme.TABLES).read_text()
     assert readme.write(path) is False
     path.write_text("no markers")
     assert command.main(["readme", "--path", str(path)]) == 2
