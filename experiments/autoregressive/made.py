@@ -2,6 +2,7 @@
 
     python -m experiments.autoregressive.made                            # 8×8 digits, binarized at half
     python -m experiments.autoregressive.made binarized_mnist --data DIR # the .amat files, or tfds:binarized_mnist
+    python -m experiments.autoregressive.made dna --data dna.npz         # binary tables: train, valid, test
 
 Digits, seed 0: 16.82 nats (standard error 0.21), 3,000 steps in about 10 s on two CPU cores.
 
@@ -12,52 +13,28 @@ Paper: Germain, Gregor, Murray, Larochelle, "MADE: Masked Autoencoder for Distri
 """
 
 import dataclasses
-import functools
-import pathlib
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
-from experiments import pictures
+from experiments.autoregressive import debd, rows
 from experiments.runner import main
 from experiments.system import System
-from jgen._types import Key
 from jgen.autoregressive import made
-from jgen.data import load, transforms
-from jgen.data.pipeline import Data, Dataset, in_memory
-from jgen.learners import average
-from jgen.metrics.measurement import Measurement
+from jgen.model import Model
 from jgen.train import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(rows.Config):
     """The knobs worth turning."""
 
-    data: str = "digits"
-    """Any source of images; grey ones are binarized at half."""
     hidden_size: int = 500
     num_layers: int = 1
     num_masks: int = 8
     """Components (order and connectivity) of the mixture; 1 is a single autoregressive net."""
     order: str = "random"
     direct: bool = True
-    optimizer: str = "adam"
-    """adam (its rate falls along a cosine), or adagrad as in the paper."""
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.0
-    """Decoupled, of the kernels, with adam."""
-    average_decay: float = 0.99
-    """Of the moving average of the parameters that is evaluated; 0 evaluates the parameters themselves."""
-    batch_size: int = 100
-    eval_batch_size: int = 500
-    num_steps: int = 3_000
-    eval_every: int = 250
-    patience: int = 6
-    """Evaluations on validation data without a better likelihood after which training stops."""
 
 
 PRESETS = {
@@ -86,74 +63,25 @@ PRESETS = {
         eval_every=1_500,
         patience=10,
     ),
+    **{name: Config(data=f"{name}.npz", num_masks=16, num_steps=8_000, eval_every=500) for name in debd.NAMES},
 }
 
 
 def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
-    dataset = load(config.data, seed=seed)
-    if dataset.levels is None:
-        raise ValueError(f"`data` must have levels, got the real data {dataset.name!r}.")
-    transform = transforms.chain(transforms.only("x"), transforms.binarize(dataset.levels), transforms.flatten)
-    data = in_memory(dataset, config.batch_size, seed, transform=transform, eval_batch_size=config.eval_batch_size)
-    model = made.model(
-        _optimizer(config),
-        hidden_sizes=(config.hidden_size,) * config.num_layers,
-        num_masks=config.num_masks,
-        order=config.order,
-        direct=config.direct,
-        mask_seed=seed,
-    )
-    if config.average_decay:
-        model = average(model, config.average_decay)
-    return Experiment(
-        model,
-        data,
-        config.num_steps,
-        functools.partial(_measure, config, model, data, dataset),
-        functools.partial(_draw, model, dataset),
-        eval_every=config.eval_every,
-        select="nll",
-        patience=config.patience,
-    )
 
+    def model_of(num_dims: int, optimizer: optax.GradientTransformation) -> Model[Any]:
+        del num_dims
+        return made.model(
+            optimizer,
+            hidden_sizes=(config.hidden_size,) * config.num_layers,
+            num_masks=config.num_masks,
+            order=config.order,
+            direct=config.direct,
+            mask_seed=seed,
+        )
 
-def _optimizer(config: Config) -> optax.GradientTransformation:
-    if config.optimizer == "adam":
-        schedule = optax.cosine_decay_schedule(config.learning_rate, config.num_steps, 0.01)
-        return optax.adamw(schedule, weight_decay=config.weight_decay, mask=_kernels)
-    if config.optimizer == "adagrad":
-        return optax.adagrad(config.learning_rate, initial_accumulator_value=0.0, eps=1e-6)
-    raise ValueError(f"`optimizer` must be one of 'adam', 'adagrad', got {config.optimizer!r}.")
-
-
-def _kernels(params: Any) -> Any:
-    """True where weights decay: biases carry the pixels' marginals and stay free."""
-    return jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params)
-
-
-def _measure(config: Config, model: Any, data: Data, dataset: Dataset, key: Key, state: Any) -> dict[str, Measurement]:
-    del key
-    log_prob = jax.jit(model.log_prob)
-    nll = -np.concatenate([np.asarray(log_prob(state, batch))[:num] for batch, num in data.batches("test")])
-    binary = "as given" if dataset.levels == 2 else "binarized at half"
-    protocol = f"{dataset.name}, {binary}, mixture of {config.num_masks} orders"
-    bits = nll.mean() / int(np.prod(dataset.shape)) / np.log(2)
-    return {
-        "nll": Measurement(float(nll.mean()), "nats", "exact", "test", protocol),
-        "nll_standard_error": Measurement(float(nll.std() / np.sqrt(len(nll))), "nats", "none", "test", protocol),
-        "bits_per_dim": Measurement(float(bits), "bits/dim", "exact", "test", protocol),
-    }
-
-
-def _draw(model: Any, dataset: Dataset, key: Key, state: Any, directory: pathlib.Path) -> None:
-    samples = jax.jit(model.sample, static_argnums=2)(key, state, 64)["x"]
-    pictures.grid(directory / "samples.png", jnp.reshape(samples, (64, *_image_shape(dataset.shape))))
-
-
-def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    side = int(np.sqrt(np.prod(shape)))
-    return shape if len(shape) == 3 else (side, -1, 1)
+    return rows.experiment(config, seed, model_of, protocol=f"mixture of {config.num_masks} orders")
 
 
 SYSTEM = System(
@@ -171,6 +99,7 @@ SYSTEM = System(
         "paper": {
             "nll": {"value": 86.64, "source": "MADE, 2015, two layers, 32 masks", "protocol": "static binarization"}
         },
+        **debd.references("made"),
     },
 )
 

@@ -1,0 +1,76 @@
+"""A6: NADE, one hidden layer in a fixed but arbitrary order.
+
+    python -m experiments.autoregressive.nade                            # 8×8 digits, binarized at half
+    python -m experiments.autoregressive.nade binarized_mnist --data DIR # the .amat files, or tfds:binarized_mnist
+    python -m experiments.autoregressive.nade dna --data dna.npz         # binary tables: train, valid, test
+    python -m experiments.autoregressive.nade lbfgs                      # second order, beside `full_batch` (Adam)
+
+Papers: Larochelle and Murray, "The Neural Autoregressive Distribution Estimator", 2011; Uria, Côté, Gregor, Murray,
+Larochelle, "Neural Autoregressive Distribution Estimation", 2016.
+"""
+
+import dataclasses
+
+from experiments.autoregressive import debd, rows
+from experiments.runner import main
+from experiments.system import System
+from jgen.autoregressive import nade
+from jgen.train import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(rows.Config):
+    """The knobs worth turning."""
+
+    hidden_size: int = 500
+    activation: str = "sigmoid"
+    """sigmoid, relu or tanh."""
+    order: int | None = 0
+    """The seed of the order of the variables; None takes them as they come."""
+
+
+_FULL_BATCH = Config(
+    hidden_size=50, batch_size=1_200, average_decay=0.0, num_steps=300, eval_every=10, patience=30, learning_rate=1e-2
+)
+
+PRESETS = {
+    "digits": Config(weight_decay=0.02),
+    "smoke": Config(num_steps=2, eval_every=2, hidden_size=16, batch_size=16),
+    "lbfgs": dataclasses.replace(_FULL_BATCH, optimizer="lbfgs"),
+    "full_batch": _FULL_BATCH,
+    "binarized_mnist": Config(
+        data="tfds:binarized_mnist",
+        learning_rate=1e-3,
+        average_decay=0.999,
+        num_steps=25_000,
+        eval_every=2_500,
+        patience=4,
+    ),
+    **{name: Config(data=f"{name}.npz", num_steps=8_000, eval_every=500) for name in debd.NAMES},
+}
+
+
+def build(config: Config, seed: int) -> Experiment:
+    """The experiment of `config`."""
+    sizes = {"hidden_size": config.hidden_size, "activation": config.activation, "order": config.order}
+    return rows.fixed(config, seed, lambda num_dims: nade.network(num_dims, **sizes))
+
+
+SYSTEM = System(
+    id="A6",
+    module="autoregressive.nade",
+    title="NADE: neural autoregressive distribution estimator",
+    kind="exact",
+    config=Config,
+    presets=PRESETS,
+    build=build,
+    references={
+        "binarized_mnist": {
+            "nll": {"value": 88.33, "source": "Uria et al., 2016", "protocol": "static binarization, one order"}
+        },
+        **debd.references("nade"),
+    },
+)
+
+if __name__ == "__main__":
+    main(SYSTEM)
