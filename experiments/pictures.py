@@ -1,5 +1,6 @@
 """Pictures of runs: image grids, scatter plots, densities, learning curves."""
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,15 @@ def tile(images: Any, columns: int = 8, pad: int = 1) -> np.ndarray:
         top, left = (i // columns) * (height + pad) + pad, (i % columns) * (width + pad) + pad
         sheet[top : top + height, left : left + width] = image
     return sheet
+
+
+def images(x: Any) -> tuple[np.ndarray, int]:
+    """((n, h, w, c), columns of a sheet) of images or rows (n, d): square rows as squares, others as lines."""
+    x = np.asarray(x)
+    if x.ndim == 4:
+        return x, 8
+    side = math.isqrt(x.shape[1])
+    return (x.reshape(-1, side, side, 1), 8) if side * side == x.shape[1] else (x[:, None, :, None], 1)
 
 
 def grid(path: pathlib.Path, images: Any, columns: int = 8, title: str = "") -> None:
@@ -63,6 +73,34 @@ def heatmap(path: pathlib.Path, named: Mapping[str, Any], extent: tuple[float, f
     for axis, (name, values) in zip(axes[0], named.items(), strict=True):
         axis.imshow(np.asarray(values), origin="lower", extent=extent, cmap="viridis", aspect="equal")
         axis.set_title(name, fontsize=10)
+    _save(figure, path)
+
+
+def matrices(path: pathlib.Path, named: Mapping[str, Any], columns: int, ticks: Sequence[str] = ()) -> None:
+    """Writes one panel per name of a matrix of non-negative values; `ticks` name its rows and columns."""
+    rows = -(-len(named) // columns)
+    side = max(2.0, 0.08 * len(ticks))
+    figure, axes = _figure(rows, columns, side * columns, (side + 0.2) * rows)
+    for axis in axes.ravel()[len(named) :]:
+        axis.axis("off")
+    for axis, (name, values) in zip(axes.ravel(), named.items(), strict=False):
+        axis.imshow(np.asarray(values), cmap="viridis", vmin=0.0)
+        axis.set_title(name, fontsize=8)
+        for which in (axis.xaxis, axis.yaxis):
+            which.set_ticks(range(len(ticks)), [repr(tick)[1:-1] for tick in ticks], fontsize=5, family="monospace")
+            which.set_tick_params(length=0, pad=1)
+    _save(figure, path)
+
+
+def alignments(path: pathlib.Path, named: Mapping[str, tuple[Any, Sequence[str], Sequence[str]]]) -> None:
+    """Writes one panel per name of (weights in [0, 1], names of the rows, names of the columns)."""
+    figure, axes = _figure(1, len(named), 3.6 * len(named), 3.6)
+    for axis, (name, (values, rows, columns)) in zip(axes[0], named.items(), strict=True):
+        # Square cells would hide the names from tight_layout, which looks at the axes before they are made square.
+        axis.imshow(np.asarray(values), cmap="gray_r", vmin=0.0, vmax=1.0, aspect="auto")
+        axis.set_title(name, fontsize=9)
+        for which, ticks in ((axis.yaxis, rows), (axis.xaxis, columns)):
+            which.set_ticks(range(len(ticks)), ticks, fontsize=8, family="monospace")
     _save(figure, path)
 
 

@@ -16,20 +16,23 @@ from jgen.adversarial import dcgan, gan
 from jgen.autoregressive import (
     any_order,
     causal_conv,
-    gated_pixel_cnn,
-    pixel_cnn,
     conv_nade,
     fixed_order,
+    frames,
     fvsbn,
+    gated_pixel_cnn,
+    image_transformer,
     linear,
     made,
     markov,
     nade,
     ngram,
     order_agnostic_nade,
+    pixel_cnn,
     raster,
     rnn,
     seq2seq,
+    transformer,
     wavenet,
     window,
 )
@@ -167,6 +170,17 @@ def every_target() -> dict[str, Any]:
     return {"source": jnp.tile(jnp.array([[1, 2, 0]]), (len(rows), 1)), "target": jnp.asarray(rows)}
 
 
+def ended_frames() -> dict[str, Any]:
+    """Two frames of two bits, the second one padding in every third row."""
+    x = binary(4)()["x"].reshape(BATCH, 2, 2)
+    return {"x": x, "mask": jnp.ones((BATCH, 2)).at[::3, 1].set(0.0)}
+
+
+def every_frame() -> dict[str, Any]:
+    """All pairs of frames of two bits."""
+    return {"x": every(4)()["x"].reshape(-1, 2, 2)}
+
+
 def _vae(likelihood: Any, latent_size: int = 2, **keywords: Any) -> Model[Any]:
     return vae.model(vae.dense((4,), likelihood, latent_size, hidden_sizes=(16,)), ADAM, **keywords)
 
@@ -277,6 +291,33 @@ MODELS: list[ModelCase] = [
         stream(3, 3),
     ),
     ModelCase(
+        "transformer",
+        lambda: transformer.model(transformer.Transformer(3, 3, 2, 2, 4, "sinusoidal", dropout_rate=0.2), ADAM),
+        tokens(3, 3),
+        every(3, 3, "tokens", jnp.int32),
+    ),
+    ModelCase(
+        "transformer_windows",
+        lambda: transformer.model(transformer.Transformer(3, 3, 1, 2, 4), ADAM),
+        stream(3, 3),
+    ),
+    ModelCase(
+        "image_transformer",
+        lambda: raster.model(
+            image_transformer.network((1, 2, 2), 3, num_layers=2, num_heads=2, width=4, dropout_rate=0.2), ADAM
+        ),
+        levels(1, 2, 2, size=3),
+        pixels(1, 2, 2, size=3),
+    ),
+    ModelCase(
+        "image_transformer_classes",
+        lambda: raster.model(
+            image_transformer.network((2, 2, 1), 2, num_classes=2, num_layers=1, num_heads=1, width=4), ADAM
+        ),
+        labelled(lambda: {"x": binary(4)()["x"].reshape(-1, 2, 2, 1)}, 2),
+        each_class(pixels(2, 2, 1), 2),
+    ),
+    ModelCase(
         "window",
         lambda: raster.model(window.network((2, 2, 1), 3, window_size=3, hidden_size=5), ADAM),
         levels(2, 2, 1, size=3),
@@ -293,6 +334,18 @@ MODELS: list[ModelCase] = [
         lambda: wavenet.model(wavenet.WaveNet(3, 4, 5, num_layers=1, num_stacks=2, num_classes=2), ADAM, length=3),
         labelled(tokens(3, 3), 2),
         each_class(every(3, 3, "tokens", jnp.int32), 2),
+    ),
+    ModelCase(
+        "frames_independent",
+        lambda: frames.model(frames.Network(2, "independent", "gru", num_units=4), ADAM, length=2, dropout_rate=0.2),
+        ended_frames,
+        every_frame,
+    ),
+    ModelCase(
+        "frames_nade",
+        lambda: frames.model(frames.Network(2, num_units=4, hidden_size=3), ADAM, length=2),
+        lambda: {"x": ended_frames()["x"]},
+        every_frame,
     ),
     ModelCase(
         "seq2seq",

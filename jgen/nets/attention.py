@@ -58,6 +58,29 @@ def merge_heads(x: Float[Array, "batch heads time size"]) -> Float[Array, "batch
     return x.reshape(*x.shape[:2], -1)
 
 
+class Dropout(nn.Module):
+    """Zeros with probability `rate`, the rest scaled up; the identity without a "dropout" key.
+
+    One byte decides on each value, so that a draw of 32 bits serves four of them (on CPU these draws would cost as much
+    as all products of a small network); the rate is rounded to a multiple of 1/256.
+
+    Attributes:
+        rate: in [0, 1).
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """x with zeros."""
+        dropped = min(round(256 * self.rate), 255)
+        if dropped == 0 or not self.has_rng("dropout"):
+            return x
+        words = jax.random.bits(self.make_rng("dropout"), (-(-x.size // 4),))
+        each = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size].reshape(x.shape)
+        return jnp.where(each < dropped, 0.0, x * (256 / (256 - dropped)))
+
+
 class SelfAttention(nn.Module):
     """Causal multi-head self-attention without biases.
 
@@ -106,7 +129,7 @@ class Block(nn.Module):
         self, x: Float[Array, "batch time width"], cache: Any = None, start: Any = 0
     ) -> tuple[Float[Array, "batch time width"], tuple[Any, Any]]:
         """The output, and the keys and values as in `SelfAttention`."""
-        drop = nn.Dropout(self.dropout_rate, deterministic=not self.has_rng("dropout"))
+        drop = Dropout(self.dropout_rate)
         attention = SelfAttention(self.num_heads, self.output_scale, name="attention")
         added, cache = attention(norm("norm_attention")(x), cache, start)
         x = x + drop(added)
@@ -142,7 +165,7 @@ class Stack(nn.Module):
         Without `cache`, x is a sequence from its begin, and the cache that it leaves has its length (`grown` makes room
         for more); else x are the positions from `start` on.
         """
-        x = nn.Dropout(self.dropout_rate, deterministic=not self.has_rng("dropout"))(x)
+        x = Dropout(self.dropout_rate)(x)
         after, scale = [], SCALE / np.sqrt(2 * self.num_layers)
         for i in range(self.num_layers):
             block = Block(self.num_heads, self.dropout_rate, float(scale), name=f"layer_{i}")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stat_checks import check_mean
 
 from jgen import linen
 from jgen.nets import attention
@@ -110,6 +111,15 @@ def test_dropout_is_off_without_a_key_and_drops_with_one():
     on = [linen.apply(module, params, {}, x, key=jax.random.key(i))[0] for i in range(2)]
     assert not np.allclose(on[0], on[1])
     assert not np.allclose(on[0], off)
+
+
+@pytest.mark.parametrize(("rate", "rounded"), [(0.5, 128), (0.1, 26), (0.999, 255)])
+def test_dropout_keeps_the_mean(rate, rounded):
+    x = jnp.ones((101, 99))
+    out = np.asarray(linen.apply(attention.Dropout(rate), {}, {}, x, key=jax.random.key(0)))
+    np.testing.assert_allclose(np.unique(out), [0, 256 / (256 - rounded)], rtol=1e-6)
+    check_mean((out == 0).ravel().astype(float), rounded / 256)
+    np.testing.assert_array_equal(linen.apply(attention.Dropout(0.0), {}, {}, x, key=jax.random.key(0)), x)
 
 
 @pytest.mark.parametrize(
