@@ -97,6 +97,22 @@ def table(name: str) -> Dataset:
     return Dataset(f"table:{name}", _split(arrays, num - 2 * (num // 10), num // 10), label_names=names)
 
 
+@functools.cache
+def eeg() -> Dataset:
+    """Four channels of an electroencephalogram, x float32 (4, time): values 0-479 train, 480-639 valid, 640-799 test.
+
+    The splits follow each other in time, row i of each is channel i. Each channel has mean 0 and variance 1 over all
+    800 values, as it comes. The sample rate is not known.
+    Origin: eeg.dat, by John D. Hunter, an example file of Matplotlib, under Matplotlib's licence.
+    """
+    from matplotlib import cbook  # as scikit-learn: other data sets need not wait for it
+
+    path = str(cbook.get_sample_data("eeg.dat", asfileobj=False))
+    x = np.fromfile(path, "<f8").reshape(800, 4).T.astype(np.float32)
+    bounds = (0, 480, 640, 800)
+    return Dataset("eeg", {s: {"x": x[:, bounds[i] : bounds[i + 1]]} for i, s in enumerate(SPLITS)})
+
+
 def _sklearn() -> Any:
     from sklearn import datasets  # 0.7 s, which the import of other data sets need not wait for
 
