@@ -66,6 +66,17 @@ def test_tables(name, shape, classes):
         assert _all(data, "target").dtype == np.float32
 
 
+def test_eeg_is_one_recording_in_three_parts():
+    data = load("eeg")
+    assert [data.splits[split]["x"].shape for split in SPLITS] == [(4, 480), (4, 160), (4, 160)]
+    whole = np.concatenate([data.splits[split]["x"] for split in SPLITS], axis=1)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole.mean(axis=1), 0, atol=1e-3)
+    np.testing.assert_allclose(whole.std(axis=1), 1, atol=3e-3)
+    neighbours = [np.corrcoef(row[1:], row[:-1])[0, 1] for row in whole]
+    assert min(neighbours) > 0.8, "a series, not noise: the file is read in its order"
+
+
 @pytest.mark.parametrize("name", toys.SETS)
 def test_toys_are_functions_of_the_seed(name):
     data, same, other = load(f"toy:{name}", seed=1), load(f"toy:{name}", seed=1), load(f"toy:{name}", seed=2)
