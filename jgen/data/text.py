@@ -85,10 +85,12 @@ def corpus(source: Path, *, unit: str = "characters", holdout: tuple[float, floa
         ValueError: there is no such file, it is empty, not UTF-8, or too short to split; another unit.
     """
     name, content = read(source)
+    if str(source) == "text":
+        return from_text(name, content, unit=unit, holdout=holdout)
     try:
         return from_text(name, content, unit=unit, holdout=holdout)
     except ValueError as error:
-        raise error if str(source) == "text" else ValueError(f"{source}: {error}") from error
+        raise ValueError(f"{source}: {error}") from error
 
 
 def read(source: Path) -> tuple[str, str]:

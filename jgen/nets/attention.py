@@ -227,7 +227,11 @@ def grown(cache: Cache, length: int) -> Cache:
 
 
 def segments(first: int, last: int, shortest: int = SHORTEST) -> Iterator[tuple[int, int]]:
-    """(begin, end) of parts of first..last-1 that end at `shortest`·2^k: attention up to `end` wastes half at most."""
+    """(begin, end) of parts of first..last-1 that end at `shortest`·2^k: attention up to `end` wastes half at most.
+
+    On two CPU cores 784 positions of 8 layers of width 64 took 0.58 of the time with a cache of full length, 256
+    positions of 4 layers of width 192 about the same; each part is compiled on its own.
+    """
     end = shortest
     while first < last:
         if end > first:

@@ -147,6 +147,19 @@ def test_temperature_zero_is_greedy_and_prompts_condition():
     np.testing.assert_array_equal(drawn, [row[3:]] * 2)
 
 
+def test_the_kept_tokens_alone_are_drawn():
+    module, params = build()
+
+    def draw(**how):
+        return np.asarray(jax.jit(lambda key: rnn.sample(module, key, params, 8, 4, **how))(jax.random.key(0)))
+
+    greedy = draw(temperature=0.0)
+    np.testing.assert_array_equal(draw(top_k=1), greedy)
+    np.testing.assert_array_equal(draw(top_p=1e-6), greedy)
+    np.testing.assert_array_equal(draw(top_k=3, top_p=1.0), draw())
+    assert not np.array_equal(draw(), greedy)
+
+
 def carried(**arguments):
     return rnn.model(optax.sgd(0.1), 3, num_units=4, embedding_size=3, carried=True, **arguments)
 
