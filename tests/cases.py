@@ -29,6 +29,7 @@ from jgen.autoregressive import (
     ngram,
     order_agnostic_nade,
     pixel_cnn,
+    pixel_rnn,
     raster,
     rnn,
     seq2seq,
@@ -278,6 +279,20 @@ MODELS: list[ModelCase] = [
         ),
         labelled(lambda: {"x": binary(4)()["x"].reshape(-1, 2, 2, 1)}, 2),
         each_class(pixels(2, 2, 1), 2),
+    ),
+    ModelCase(
+        "pixel_rnn_row",
+        lambda: raster.model(
+            pixel_rnn.network((2, 2, 1), 3, "row", features=3, num_layers=1, first_size=3, dropout_rate=0.2), ADAM
+        ),
+        levels(2, 2, 1, size=3),
+        pixels(2, 2, 1, size=3),
+    ),
+    ModelCase(
+        "pixel_rnn_diagonal",
+        lambda: raster.model(pixel_rnn.network((2, 2, 1), 2, features=3, num_layers=1, first_size=3), ADAM),
+        lambda: {"x": binary(4)()["x"].reshape(-1, 2, 2, 1)},
+        pixels(2, 2, 1),
     ),
     ModelCase(
         "rnn_lstm",
