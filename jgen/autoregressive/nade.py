@@ -39,7 +39,7 @@ class Weights(NamedTuple):
 
     Attributes:
         encoder: W, (D, inputs, H): one row for x as a number, else one row per level.
-        hidden_bias: c, (H,).
+        hidden_bias: c, (H,), or (batch, H) where each example has its own, from a recurrent state for instance.
         decoder: V, (D, outputs, H).
         bias: b, (D, outputs).
     """
@@ -92,7 +92,7 @@ def conditionals(
     def positions(a: Any, now: Any) -> Any:
         return jax.lax.scan(position, a, now)
 
-    start = jnp.broadcast_to(weights.hidden_bias, (x.shape[0], *weights.hidden_bias.shape))
+    start = jnp.broadcast_to(weights.hidden_bias, (x.shape[0], weights.hidden_bias.shape[-1]))
     parts = jax.tree.map(blocked, (x.T, weights.encoder, weights.decoder, own))
     out = jax.lax.scan(positions, start, parts)[1]
     out = out.reshape(-1, *out.shape[2:])[:size]
@@ -115,7 +115,7 @@ def draw(
         x = jnp.where(given, known, law.draw(activation(a, own) @ decoder.T + bias[None], noise))
         return a + increment(encoder, x), x
 
-    start = jnp.broadcast_to(weights.hidden_bias, (known.shape[0], *weights.hidden_bias.shape))
+    start = jnp.broadcast_to(weights.hidden_bias, (known.shape[0], weights.hidden_bias.shape[-1]))
     each = (jnp.moveaxis(noise, 1, 0), known.T, jnp.asarray(mask), weights.encoder, weights.decoder, weights.bias, own)
     return jax.lax.scan(step, start, each)[1].T
 
