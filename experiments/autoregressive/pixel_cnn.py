@@ -3,6 +3,12 @@
     python -m experiments.autoregressive.pixel_cnn                            # 8×8 digits, 17 levels
     python -m experiments.autoregressive.pixel_cnn binarized_mnist --data DIR # the .amat files, or tfds:binarized_mnist
 
+Measured (seed 0, two CPU cores shared with other trainings, test data, exact): digits 83.48 nats (s.e. 0.69), 1.882
+bits/dim, 106 s; fixed-point sampling takes 14.0 sweeps on average, 18 at most, where 64 are the bound.
+
+The centre sees 33 of the 36 inputs before it on digits, 351 of 406 in binarized_mnist and paper, 450 of 528 pixels in
+cifar10; what is missing is the blind spot to the upper right.
+
 Paper: van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016.
 """
 

@@ -202,7 +202,8 @@ def _draw(module: GatedPixelCNN, params: Params, noise: Any, known: Any, mask: n
             walk.put("layer_0_left", masked_conv.inputs(x[c][:, None, None, None], module.levels)[:, 0, 0])
         return (caches[0], walk.caches), x
 
-    def end(caches: Any, x: Any) -> Any:
+    def end(caches: Any, i: Any, x: Any) -> Any:
+        del i
         above, row = dict(caches[0]), masked_conv.inputs(x[:, None], module.levels)
         above["layer_0_rows"] = jnp.concatenate([above["layer_0_rows"][:, 1:], row], axis=1)
         return above, {name: pixelwise.next_row(cache) for name, cache in caches[1].items()}

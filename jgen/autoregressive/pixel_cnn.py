@@ -161,6 +161,6 @@ def _draw(module: PixelCNN, params: Params, noise: Any, known: Any, mask: np.nda
     return pixelwise.raster_scan(pixel, start, noise, known, mask, end=_next_rows)
 
 
-def _next_rows(caches: Any, x: Any) -> Any:
-    del x
+def _next_rows(caches: Any, i: Any, x: Any) -> Any:
+    del i, x
     return {name: pixelwise.next_row(cache) for name, cache in caches.items()}

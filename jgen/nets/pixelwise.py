@@ -123,7 +123,7 @@ def raster_scan(
     mask: np.ndarray,
     *,
     begin: Callable[[Any, Any], tuple[Any, Any]] = lambda carry, i: (carry, None),
-    end: Callable[[Any, Any], Any] = lambda carry, x: carry,
+    end: Callable[[Any, Any, Any], Any] = lambda carry, i, x: carry,
 ) -> Num[Array, "num h w c"]:
     """Draws an image pixel after pixel: a scan over rows, and in it one over columns.
 
@@ -132,7 +132,7 @@ def raster_scan(
             or drawn.
         carry: the caches.
         begin: (carry, i) -> (carry, row) before each row; all its pixels see `row`.
-        end: (carry, x (num, w, c)) -> carry after each row.
+        end: (carry, i, x (num, w, c)) -> carry after each row.
     """
 
     def column(row: Any, carry: Any, now: Any) -> Any:
@@ -145,9 +145,10 @@ def raster_scan(
         return carry, jnp.stack(x, axis=-1)
 
     def rows(carry: Any, now: Any) -> Any:
-        carry, row = begin(carry, now[0][0, 0])
+        i = now[0][0, 0]
+        carry, row = begin(carry, i)
         carry, x = jax.lax.scan(lambda carry, now: column(row, carry, now), carry, now)
-        return end(carry, jnp.moveaxis(x, 0, 1)), x
+        return end(carry, i, jnp.moveaxis(x, 0, 1)), x
 
     where = jnp.stack(jnp.meshgrid(*map(jnp.arange, mask.shape[:2]), indexing="ij"), axis=-1)
     per_pixel = (where, *(jnp.moveaxis(a, 0, 2) for a in (noise, known)), jnp.asarray(mask))
