@@ -29,6 +29,7 @@ from jgen.autoregressive import (
     ngram,
     order_agnostic_nade,
     pixel_cnn,
+    pixel_cnn_pp,
     pixel_rnn,
     raster,
     rnn,
@@ -279,6 +280,14 @@ MODELS: list[ModelCase] = [
         ),
         labelled(lambda: {"x": binary(4)()["x"].reshape(-1, 2, 2, 1)}, 2),
         each_class(pixels(2, 2, 1), 2),
+    ),
+    ModelCase(
+        "pixel_cnn_pp",
+        lambda: raster.model(
+            pixel_cnn_pp.network((2, 3, 1), 3, features=3, num_blocks=1, num_components=2, dropout_rate=0.2), ADAM
+        ),
+        levels(2, 3, 1, size=3),
+        pixels(2, 3, 1, size=3),
     ),
     ModelCase(
         "pixel_rnn_row",

@@ -42,6 +42,8 @@ class Network:
         draw: (params, noise, known, mask, label) -> x. One position after another at the cost of one position each:
             x_d = known_d where `mask` (a NumPy constant) is True, else `discrete.draw(logits_d(x_<d), noise_d)`.
         num_classes: labels are 0..num_classes-1; None for a model without labels, whose `label` is None throughout.
+        log_prob: (params, x, label, key) -> log p(x_d | x_<d), (batch, height, width, channels), for a network that
+            has it for less than the logits of all levels; None takes it from `logits`.
     """
 
     shape: tuple[int, int, int]
@@ -50,14 +52,27 @@ class Network:
     logits: Callable[[Params, Any, Any, Key | None], Any]
     draw: Callable[[Params, Any, Any, np.ndarray, Any], Any]
     num_classes: int | None = None
+    log_prob: Callable[[Params, Any, Any, Key | None], Any] | None = None
 
 
 def log_prob(
     network: Network, params: Params, x: Num[Array, "batch h w c"], label: Int[Array, " batch"] | None = None
 ) -> Float[Array, " batch"]:
     """Exact log p(x), or log p(x | label), in nats."""
-    each = discrete.log_prob(network.logits(params, x, label, None), x)
-    return jnp.sum(each, axis=(1, 2, 3))
+    return jnp.sum(conditional_log_prob(network, params, x, label), axis=(1, 2, 3))
+
+
+def conditional_log_prob(
+    network: Network,
+    params: Params,
+    x: Num[Array, "batch h w c"],
+    label: Int[Array, " batch"] | None = None,
+    key: Key | None = None,
+) -> Float[Array, "batch h w c"]:
+    """log p(x_d | x_<d) of every position, in nats; `key` is where dropout comes from."""
+    if network.log_prob is not None:
+        return network.log_prob(params, x, label, key)
+    return discrete.log_prob(network.logits(params, x, label, key), x)
 
 
 def sample(
@@ -139,7 +154,7 @@ def loss(
 ) -> tuple[Scalar, tuple[Params, Metrics]]:
     """Mean −log p(x), or −log p(x | label), in nats per image."""
     x, label = examples(batch, network)
-    each = discrete.log_prob(network.logits(params, x, label, key if train else None), x)
+    each = conditional_log_prob(network, params, x, label, key if train else None)
     nll = -jnp.sum(each, axis=(1, 2, 3))
     value = jnp.mean(nll)
     return value, (stats, {"nll": value if train else nll})

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Num
 
 from jgen import _checks
 from jgen._types import Keys
+from jgen.math import logistic
 
 
 @runtime_checkable
@@ -215,13 +216,7 @@ class DiscretizedLogistic:
     def log_prob(self, raw: Float[Array, "batch ... 2"], x: Num[Array, "batch ..."]) -> Float[Array, " batch"]:
         """Σ log P(x), the bins' exact masses."""
         mean, log_scale = self._parameters(raw)
-        inverse, half = jnp.exp(-log_scale), 1 / (self.levels - 1)
-        centred = self.features(x) - mean
-        upper = jax.nn.log_sigmoid((centred + half) * inverse)
-        lower = jax.nn.log_sigmoid(-(centred - half) * inverse)
-        inside = upper + lower + jnp.log(-jnp.expm1(-2 * half * inverse))
-        level = jnp.asarray(x, jnp.int32)
-        return _sum(jnp.where(level == 0, upper, jnp.where(level == self.levels - 1, lower, inside)))
+        return _sum(logistic.log_mass(jnp.asarray(x), mean, log_scale, self.levels))
 
     def mean(self, raw: Float[Array, "batch ... 2"]) -> Float[Array, "batch ..."]:
         """µ in levels, clipped to them (the median of the undiscretized law)."""
@@ -236,7 +231,7 @@ class DiscretizedLogistic:
 
     def _parameters(self, raw: Any) -> tuple[Any, Any]:
         raw = raw.astype(jnp.float32)
-        return raw[..., 0], jnp.clip(raw[..., 1], -7.0, 5.0)
+        return raw[..., 0], jnp.clip(raw[..., 1], logistic.LOWEST, logistic.HIGHEST)
 
 
 def _sum(per_dim: Any) -> Any:
