@@ -32,6 +32,7 @@ from jgen.autoregressive import (
     pixel_cnn_pp,
     pixel_rnn,
     raster,
+    rnade,
     rnn,
     seq2seq,
     transformer,
@@ -223,6 +224,18 @@ MODELS: list[ModelCase] = [
         lambda: fixed_order.model(nade.network(3, 3, hidden_size=5, activation="relu"), ADAM),
         levels(3, size=3),
         every(3, 3, dtype=jnp.int32),
+    ),
+    ModelCase(
+        "rnade",
+        lambda: fixed_order.model(rnade.network(2, num_components=2, hidden_size=4, order=(1, 0)), ADAM),
+        real(2),
+        bounds=(-14.0, 16.0),
+    ),
+    ModelCase(
+        "rnade_laplace_averaged",
+        lambda: average(fixed_order.model(rnade.network(1, component="laplace", floor=0.1), ADAM), 0.9),
+        real(1),
+        bounds=(-20.0, 20.0),
     ),
     ModelCase(
         "nade_lbfgs", lambda: fixed_order.model(nade.network(4, hidden_size=3), optax.lbfgs()), binary(4), every(4)
