@@ -7,10 +7,10 @@
 
 FILE.json holds pieces as lists of MIDI notes (`jgen.data.rolls`), in quarter notes for the references' protocol.
 
-Measured (seed 0, two CPU cores shared with several other programs, test data, exact): digits 2.132 nats/frame (17.06 per
-image), 23 s; digits_independent 2.212 (17.70), 17 s; independent pixels 3.204. jsb_nade 5.872 nats/frame, stopped early
-after 800 steps in 361 s, the state after 550 kept; jsb 8.591, 74 s; bits that are independent of each other and of time
-11.060. The paper's RNN-NADE, by Hessian-free optimization, is at 5.56: 0.31 nats are missing.
+Measured (seed 0, two CPU cores shared with several other programs, test data, exact): digits 2.132 nats/frame (17.06
+per image), 23 s; digits_independent 2.212 (17.70), 17 s; independent pixels 3.204. jsb_nade 5.872 nats/frame, stopped
+early after 800 steps in 361 s, the state after 550 kept; jsb 8.591, 74 s; bits that are independent of each other and
+of time 11.060. The paper's RNN-NADE, by Hessian-free optimization, is at 5.56: 0.31 nats are missing.
 
 Papers: Boulanger-Lewandowski et al., "Modeling temporal dependencies in high-dimensional sequences", 2012.
 """
