@@ -3,10 +3,10 @@
     python -m experiments.autoregressive.linear                          # four channels of an EEG
     python -m experiments.autoregressive.linear --order 20
 
-Measured (seed 0, test part, exact): eeg, order 8: 0.890 nats per standardized value given the first 8 of each row (N(0, 1)
-for each value: 1.697), one-step error 0.538 deviations (the last value as prediction: 0.629), 3 s. The fit is stationary
-(spectral radius 0.82), and its spectrum goes through the periodogram. Two bursts in the test part cost most: no linear
-model with Gaussian noise expects them.
+Measured (seed 0, test part, exact): eeg, order 8: 0.890 nats per standardized value given the first 8 of each row
+(N(0, 1) for each value: 1.697), one-step error 0.538 deviations (the last value as prediction: 0.629), 3 s. The fit is
+stationary (spectral radius 0.82), and its spectrum goes through the periodogram. Two bursts in the test part cost most:
+no linear model with Gaussian noise expects them.
 
 Yule, "On a Method of Investigating Periodicities in Disturbed Series", 1927.
 """

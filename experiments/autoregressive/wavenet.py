@@ -7,6 +7,9 @@ No sound comes with the installed packages, so the default learns real images, e
 sound, DIR holds .wav files: those of the Free Spoken Digit Dataset (DIGIT_SPEAKER_INDEX.wav, index 0-4 is the test
 part), or any others, in subfolders by class where there are classes.
 
+Spoken digits, test part: counts of the training values give 4.981 nats/value, counts given the value before 3.779.
+The presets fsdd (20 epochs) and fsdd_long have not been run to their end: no figure of theirs is claimed.
+
 Paper: van den Oord et al., "WaveNet: A Generative Model for Raw Audio", 2016.
 """
 
@@ -35,6 +38,12 @@ from jgen.train import Experiment
 
 NUM_RECORDINGS = 5
 """Test recordings shown, each beside a draw of its class, and beside one that goes on from its beginning."""
+
+COUNTS = {
+    "value": 3.779,
+    "source": "counts of the training values given the value before",
+    "protocol": "spoken digits, index 0-4, µ-law 256",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +89,8 @@ PRESETS = {
         weight_decay=1e-4,
         batch_size=8,
         eval_batch_size=8,
-        num_steps=330,
-        eval_every=165,
+        num_steps=7_900,
+        eval_every=395,
         patience=10,
     ),
     "fsdd_long": Config(
@@ -163,7 +172,9 @@ def _windows(config: Config, seed: int) -> Dataset:
     labels = None if config.label == "none" else recordings.label
     parts = {}
     for split in SPLITS:
-        tokens = [np.asarray(companding.encode(values, config.levels)) for values in recordings.splits[split]]
+        whole = recordings.splits[split]
+        ends = np.cumsum([len(values) for values in whole])[:-1]
+        tokens = np.split(np.asarray(companding.encode(np.concatenate(whole), config.levels)), ends)
         cut = [media.windows_with_past(values, config.window, field) for values in tokens]
         windows, masks = zip(*cut, strict=True)
         dtype = np.uint8 if config.levels <= 256 else np.int32
@@ -267,6 +278,7 @@ SYSTEM = System(
     config=Config,
     presets=PRESETS,
     build=build,
+    references={name: {"nll_per_value": COUNTS} for name in ("fsdd", "fsdd_long")},
 )
 
 if __name__ == "__main__":
