@@ -8,6 +8,9 @@ Nothing is cached: on 28×28 an exact likelihood takes 784 passes per image and 
 estimate of the mean over all orders (which no ensemble of them is worse than on average), with its standard error;
 `--exact --num-orders 1` adds the exact value.
 
+Measured (seed 0, two shared CPU cores, test data, exact): digits 89.41 nats (s.e. 0.60) with 8 orders, 2.016 bits/dim,
+90.51 nats on average with one order, 76 s.
+
 Paper: Uria, Côté, Gregor, Murray, Larochelle, "Neural Autoregressive Distribution Estimation", 2016.
 """
 
@@ -29,11 +32,12 @@ class Config(subsets.Config):
     features: int = 32
     kernels: tuple[int, ...] = (4, 3)
     """Sides of the convolutions that shrink the image; the same in reverse grow it back."""
-    hidden_size: int = 500
+    hidden_size: int = 100
     num_layers: int = 2
     """Of the dense net."""
-    num_steps: int = 2_500
-    eval_every: int = 250
+    weight_decay: float = 1.0
+    num_steps: int = 1_200
+    eval_every: int = 150
 
 
 PRESETS = {
@@ -55,6 +59,8 @@ PRESETS = {
         binarized=True,
         features=64,
         kernels=(8, 4, 6, 7),
+        hidden_size=500,
+        weight_decay=0.0,
         num_orders=1,
         exact=False,
         valid_draws=4,

@@ -4,6 +4,9 @@
     python -m experiments.autoregressive.order_agnostic_nade binarized_mnist --data DIR # the .amat files
     python -m experiments.autoregressive.order_agnostic_nade dna --data dna.npz         # binary tables
 
+Measured (seed 0, two shared CPU cores, test data, exact): digits 16.14 nats (s.e. 0.21) with 16 orders, 16.84 on
+average with one, 19 s.
+
 Papers: Uria, Murray, Larochelle, "A Deep and Tractable Density Estimator", 2014; with Côté and Gregor, "Neural
 Autoregressive Distribution Estimation", 2016.
 """
