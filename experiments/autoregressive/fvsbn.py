@@ -3,6 +3,9 @@
     python -m experiments.autoregressive.fvsbn                            # 8×8 digits, binarized at half
     python -m experiments.autoregressive.fvsbn binarized_mnist --data DIR # the .amat files, or tfds:binarized_mnist
 
+Measured (seed 0, two shared CPU cores, test data, exact): digits 18.16 nats (s.e. 0.23), 15 s; binarized_mnist 97.83
+nats (s.e. 0.23), 83 s.
+
 Paper: Frey, Hinton, Dayan, "Does the wake-sleep algorithm produce good density estimators?", 1996.
 """
 

@@ -5,6 +5,11 @@
     python -m experiments.autoregressive.nade dna --data dna.npz         # binary tables: train, valid, test
     python -m experiments.autoregressive.nade lbfgs                      # second order, beside `full_batch` (Adam)
 
+Measured (seed 0, two shared CPU cores, test data, exact): digits 17.05 nats (s.e. 0.24), 57 s. On full batches, 300
+updates of 50 hidden units: L-BFGS 29 s, Adam 15 s; training NLL over the last 100 updates 12.94 and 16.36. L-BFGS fits
+sooner and overfits sooner: with the state that did best on validation data, test NLL is 17.90 (lbfgs, of update
+110) and 17.58 (full_batch, update 300).
+
 Papers: Larochelle and Murray, "The Neural Autoregressive Distribution Estimator", 2011; Uria, Côté, Gregor, Murray,
 Larochelle, "Neural Autoregressive Distribution Estimation", 2016.
 """
