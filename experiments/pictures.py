@@ -80,7 +80,7 @@ def matrices(path: pathlib.Path, named: Mapping[str, Any], columns: int, ticks: 
     """Writes one panel per name of a matrix of non-negative values; `ticks` name its rows and columns."""
     rows = -(-len(named) // columns)
     side = max(2.0, 0.08 * len(ticks))
-    figure, axes = _figure(rows, columns, side * columns, (side + 0.2) * rows)
+    figure, axes = _figure(rows, columns, side * columns, (side + 0.3) * rows)
     for axis in axes.ravel()[len(named) :]:
         axis.axis("off")
     for axis, (name, values) in zip(axes.ravel(), named.items(), strict=False):

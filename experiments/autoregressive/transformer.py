@@ -8,6 +8,9 @@
 Two protocols stand side by side: the mean over windows without overlap, whose first characters see little, as nanoGPT
 reports it, and the sliding window with half an overlap. Both count every character of the test text once.
 
+Measured (seed 0, two CPU cores under heavy load, test data, exact): text 1.260 nats/char by the sliding window, 1.303
+by the window mean, 279 s (recurrent model with a carried state: 1.270; interpolated counts of order 3: 1.440).
+
 Papers: Vaswani et al., "Attention Is All You Need", 2017; Radford et al., GPT-2, 2019; Karpathy, nanoGPT, 2022.
 """
 
