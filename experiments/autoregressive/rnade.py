@@ -1,6 +1,6 @@
 """A7: RNADE, mixtures of Gaussians or Laplaces whose parameters a shared hidden layer gives; 10-fold cross-validation.
 
-    python -m experiments.autoregressive.rnade                                   # breast cancer cells, 30 measurements
+    python -m experiments.autoregressive.rnade                                   # 150 irises, 4 measurements
     python -m experiments.autoregressive.rnade red_wine --data winequality-red.csv
     python -m experiments.autoregressive.rnade white_wine --data winequality-white.csv
 
@@ -9,6 +9,11 @@ one random permutation of the rows, 10 folds; 8 blocks fit, one validates (it ch
 rows are standardized by those not tested on, and results are nats of the standardized rows. Many rows and values
 repeat, so the likelihood is unbounded: scales have a floor. The Gaussian of full covariance on the same folds stands
 beside.
+
+Measured (seed 0, two shared CPU cores, mean of the folds' test data, exact): iris −3.52 nats (s.e. 0.26), 13 s, the
+Gaussian −3.37 (s.e. 0.14): 150 rows are too few to gain from mixtures. Red wine with half the preset's rate and 1,500
+steps −10.16 nats (s.e. 0.30), 33 s, the Gaussian −13.19 (s.e. 0.14); validation there −9.93, and with the preset's rate
+−9.72 (in another order, or with 200 hidden units).
 
 Paper: Uria, Murray, Larochelle, "RNADE: The real-valued neural autoregressive density-estimator", 2013.
 """
@@ -35,19 +40,22 @@ from jgen.learners import average
 from jgen.metrics.measurement import Measurement
 from jgen.train import Experiment
 
+NUM_POINTS = 1_000
+"""Rows and samples shown."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The knobs worth turning."""
 
-    data: str = "table:breast_cancer"
+    data: str = "table:iris"
     """Any source of real rows; all of its splits together are cut into folds anew."""
     num_columns: int = 0
     """Use the first columns alone (11 for the wines, whose last is the quality); 0 uses all."""
     num_folds: int = 10
     component: str = "gaussian"
     """gaussian or laplace."""
-    num_components: int = 10
+    num_components: int = 5
     hidden_size: int = 50
     floor: float = 0.05
     """Added to every scale, in standard deviations of the data."""
@@ -59,17 +67,17 @@ class Config:
     """Decoupled, of W and V."""
     average_decay: float = 0.99
     """Of the moving average of the parameters that is validated and tested; 0 takes the parameters themselves."""
-    batch_size: int = 100
-    num_steps: int = 1_000
-    eval_every: int = 100
+    batch_size: int = 50
+    num_steps: int = 600
+    eval_every: int = 50
     choose_every: int = 20
     """Updates between two looks at the validation rows, each fold for itself."""
 
 
-_WINE = Config(num_columns=11)
+_WINE = Config(num_columns=11, num_components=10, batch_size=100, num_steps=1_000, eval_every=100)
 
 PRESETS = {
-    "breast_cancer": Config(),
+    "iris": Config(),
     "smoke": Config(num_steps=2, eval_every=2, choose_every=1, num_folds=3, hidden_size=4, num_components=2),
     "red_wine": dataclasses.replace(_WINE, data="winequality-red.csv"),
     "white_wine": dataclasses.replace(_WINE, data="winequality-white.csv", num_steps=5_000, eval_every=500),
@@ -124,13 +132,14 @@ def _measure(model: Any, parts: list[Fold], name: str, key: Key, state: Any) -> 
 
 
 def _draw(network: fixed_order.Network, parts: list[Fold], key: Key, state: Any, directory: pathlib.Path) -> None:
-    """Samples of the first fold's model beside its test rows, in two columns; a row's first conditionals."""
+    """Samples of the first fold's model beside all rows, in pairs of columns; a test row's first conditionals."""
     params, test = fold_state(state, 0).params, parts[0].test
-    drawn = jax.jit(lambda key: fixed_order.sample(network, key, params, len(test)))(key)
+    data = np.concatenate([test, parts[0].valid, parts[0].train])[:NUM_POINTS]
+    drawn = np.asarray(jax.jit(lambda key: fixed_order.sample(network, key, params, len(data)))(key))
     named = {}
-    for first in range(0, min(test.shape[1] - 1, 6), 3):
-        named[f"test rows, columns {first + 1} and {first + 2}"] = test[:, first : first + 2]
-        named["samples" + " " * first] = np.asarray(drawn)[:, first : first + 2]
+    for first in range(0, min(test.shape[1] - 1, 4), 2):
+        named[f"rows, columns {first + 1} and {first + 2}"] = data[:, first : first + 2]
+        named[f"samples, columns {first + 1} and {first + 2}"] = drawn[:, first : first + 2]
     pictures.scatter(directory / "samples.png", named, limit=4.0)
     grid = np.linspace(-4.0, 4.0, 401, dtype=np.float32)
     outputs = fixed_order.outputs(network, params, jnp.asarray(test[:1]))[0]
