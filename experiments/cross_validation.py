@@ -7,7 +7,7 @@ on. Each copy keeps the parameters that did best on its own validation rows: no 
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -134,23 +134,13 @@ def cross_validated(model: Model[Any], parts: list[Fold], every: int) -> Model[F
     at_least("every", every, 1)
     if (log_prob := model.log_prob) is None:
         raise ValueError("`model` must have a `log_prob`, got one without.")
-    size, width = max(len(part.valid) for part in parts), parts[0].valid.shape[1]
-    rows = np.stack([np.resize(part.valid, (size, width)) for part in parts])
-    counted = np.stack([np.arange(size) < len(part.valid) for part in parts])
+    choose = functools.partial(_keep_best, log_prob, parts)
 
     def init(key: Key, batch: Batch) -> FoldsState:
         random.batch_size(batch)
         inner = jax.vmap(model.init, (0, 1))(random.example_keys(key, len(parts)), batch)
         params = jax.tree.map(jnp.copy, inner.params)
         return FoldsState(params, inner, jnp.full(len(parts), jnp.inf), jnp.zeros((), jnp.int32))
-
-    def choose(state: FoldsState) -> FoldsState:
-        each = jax.vmap(lambda inner, x: log_prob(inner, {"x": x}))(state.inner, jnp.asarray(rows))
-        nll = -jnp.mean(each, axis=1, where=jnp.asarray(counted))
-        better = nll < state.best
-        keep = lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)  # noqa: E731
-        params = jax.tree.map(keep, state.inner.params, state.params)
-        return state._replace(params=params, best=jnp.where(better, nll, state.best))
 
     def update(key: Key, state: FoldsState, batch: Batch) -> tuple[FoldsState, Metrics]:
         random.batch_size(batch)
@@ -167,6 +157,22 @@ def cross_validated(model: Model[Any], parts: list[Fold], every: int) -> Model[F
         return {"nll": -jnp.mean(each, axis=0)}
 
     return Model(init, update, evaluate)
+
+
+def _keep_best(log_prob: Callable[[Any, Batch], Any], parts: list[Fold], state: FoldsState) -> FoldsState:
+    """`state` with the parameters of those folds whose validation likelihood is the best so far."""
+    size, width = max(len(part.valid) for part in parts), parts[0].valid.shape[1]
+    rows = np.stack([np.resize(part.valid, (size, width)) for part in parts])
+    counted = np.stack([np.arange(size) < len(part.valid) for part in parts])
+    each = jax.vmap(lambda inner, x: log_prob(inner, {"x": x}))(state.inner, jnp.asarray(rows))
+    nll = -jnp.mean(each, axis=1, where=jnp.asarray(counted))
+    better = nll < state.best
+
+    def keep(new: Any, old: Any) -> Any:
+        return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    params = jax.tree.map(keep, state.inner.params, state.params)
+    return state._replace(params=params, best=jnp.where(better, nll, state.best))
 
 
 def fold_state(state: FoldsState, k: int) -> Any:

@@ -248,7 +248,10 @@ def line() -> Model[Any]:
 
 def mutant(**fields: Any) -> Subject:
     broken = {name: how(getattr(line(), name)) for name, how in fields.items()}
-    build = lambda: dataclasses.replace(line(), **broken)  # noqa: E731
+
+    def build():
+        return dataclasses.replace(line(), **broken)
+
     return Subject(ModelCase("mutant", build, real(1), bounds=(-10.0, 10.0)))
 
 

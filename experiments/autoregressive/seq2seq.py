@@ -139,7 +139,10 @@ def _score(network: seq2seq.Network, params: Any, batch: Batch, found: Any) -> d
     """Per pair: −log p(target), its tokens, and whether greedy and `found` are right."""
     source, target = batch["source"], batch["target"]
     first = seq2seq.greedy(network, params, source, target.shape[1])
-    right = lambda tokens: jnp.all(tokens[:, 0] == target, axis=1)  # noqa: E731
+
+    def right(tokens):
+        return jnp.all(tokens[:, 0] == target, axis=1)
+
     return {
         "nll": -seq2seq.log_prob(network, params, source, target),
         "tokens": jnp.sum(counted(target, seq2seq.EOS), axis=1),
@@ -154,7 +157,10 @@ def _draw(
 ) -> None:
     batch = jax.tree.map(lambda leaf: leaf[:NUM_WRITTEN], next(iter(data.batches("test")))[0])
     source, length = batch["source"], batch["target"].shape[1]
-    words = lambda rows: [text.decode(row, dataset.vocabulary or ()) for row in np.asarray(rows)]  # noqa: E731
+
+    def words(rows):
+        return [text.decode(row, dataset.vocabulary or ()) for row in np.asarray(rows)]
+
     written = jax.jit(lambda params: seq2seq.greedy(network, params, source, length).tokens[:, 0])(state.params)
     drawn = jax.jit(lambda params: seq2seq.sample(network, key, params, source, length))(state.params)
     images = dataset.levels is not None

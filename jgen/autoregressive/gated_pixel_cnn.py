@@ -179,8 +179,7 @@ def _check(module: GatedPixelCNN, channels: int) -> None:
 
 def _draw(module: GatedPixelCNN, params: Params, noise: Any, known: Any, mask: np.ndarray, label: Any) -> Any:
     """The vertical stack a row at a time, the horizontal one a pixel at a time, each channel over its own features."""
-    num, height, width, channels = known.shape
-    del height
+    num, _, width, channels = known.shape
     kinds = {name: arguments["kind"] for name, arguments in module.layers(channels).items()}
     layers = {name: pixelwise.taps(params[name], kind, channels) for name, kind in kinds.items()}
     part = 2 * module.features // channels

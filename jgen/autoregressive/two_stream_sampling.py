@@ -51,7 +51,7 @@ def draw(
         walk = Pixels(layers, dict(carry[1]), where)
         start = jax.lax.dynamic_index_in_dim(row[1], where[1], 1, keepdims=False) + walk.left()
         h, _ = module.stream(walk.ways(), "h", start, row[0])
-        x = channels(walk.apply("h_outputs", jax.nn.elu(h)), draw)
+        x = channels(walk.convolve("h_outputs", jax.nn.elu(h)), draw)
         walk.put("x", encode(jnp.stack(x, axis=-1)[:, None, None])[:, 0, 0], where[1])
         return (carry[0], walk.caches), x
 
@@ -72,7 +72,7 @@ class Rows:
 
     def ways(self) -> Ways:
         """How the stream's layers are carried out."""
-        return Ways(self.apply, lambda r, features: features, self.lower)
+        return Ways(self.convolve, lambda r, features: features, self.lower)
 
     def stem(self) -> Any:
         """The first features, from the two rows above."""
@@ -84,7 +84,7 @@ class Rows:
         self.caches[name] = x
         return rows
 
-    def apply(self, name: str, x: Any) -> Any:
+    def convolve(self, name: str, x: Any) -> Any:
         """A convolution over the row before and this one, or a 1×1 one."""
         return _row(self.layers[name], x if name.endswith("_beside") else self.both(name, x))
 
@@ -113,7 +113,7 @@ class Pixels:
 
     def ways(self) -> Ways:
         """How the stream's layers are carried out."""
-        return Ways(self.apply, self.read, self.lower)
+        return Ways(self.convolve, self.read, self.lower)
 
     def read(self, r: int, features: Any) -> Any:
         """The vertical stream's features at this column."""
@@ -127,7 +127,7 @@ class Pixels:
         """The part of the first features that comes from the column to the left."""
         return _taps(self.layers["h_stem_left"], self.caches["x"], self.where[1])
 
-    def apply(self, name: str, x: Any) -> Any:
+    def convolve(self, name: str, x: Any) -> Any:
         """A convolution over this pixel, the one to the left and the two above, or a 1×1 one."""
         kernel, bias = self.layers[name]
         if kernel.shape[:2] == (1, 1):

@@ -35,13 +35,13 @@ class Ways(NamedTuple):
     """How layers are carried out.
 
     Attributes:
-        apply: (name, x) -> the layer's output.
+        convolve: (name, x) -> the layer's output.
         read: (resolution, features of the vertical stream) -> those that belong to where the horizontal one stands.
         lower: (stream, resolution, h, body) -> (h from below, what `body` gave beside it), where `body` takes h at half
             the resolution.
     """
 
-    apply: Callable[[str, Any], Any]
+    convolve: Callable[[str, Any], Any]
     read: Callable[[int, Any], Any]
     lower: Callable[[str, int, Any, Callable[[Any], Any]], tuple[Any, Any]]
 
@@ -78,10 +78,10 @@ class TwoStreams(nn.Module):
 
     def block(self, ways: Ways, name: str, h: Any, beside: list[Any]) -> Any:
         """h + a·σ(b), with a and b from h and what stands beside it."""
-        inner = ways.apply(f"{name}_in", concat_elu(h))
+        inner = ways.convolve(f"{name}_in", concat_elu(h))
         if beside:
-            inner = inner + ways.apply(f"{name}_beside", concat_elu(jnp.concatenate(beside, axis=-1)))
-        a, b = jnp.split(ways.apply(f"{name}_out", concat_elu(inner)), 2, axis=-1)
+            inner = inner + ways.convolve(f"{name}_beside", concat_elu(jnp.concatenate(beside, axis=-1)))
+        a, b = jnp.split(ways.convolve(f"{name}_out", concat_elu(inner)), 2, axis=-1)
         return h + a * jax.nn.sigmoid(b)
 
     def stream(self, ways: Ways, name: str, h: Any, links: Features | None, r: int = 0) -> tuple[Any, Features]:
@@ -124,16 +124,16 @@ class TwoStreams(nn.Module):
     def __call__(self, x: Float[Array, "batch h w channels"]) -> Float[Array, "batch h w outputs"]:
         """The whole image at once."""
 
-        def apply(name: str, x: Any) -> Any:
+        def convolve(name: str, x: Any) -> Any:
             if name.endswith("_out"):
                 x = nn.Dropout(self.dropout_rate, deterministic=not self.has_rng("dropout"))(x)
             return NormConv(**self.kernel(name), name=name)(x)
 
         def lower(stream: str, r: int, h: Any, body: Any) -> tuple[Any, Any]:
-            below, features = body(apply(f"{stream}_{r}_halve", h))
-            return apply(f"{stream}_{r}_raise", below)[:, : h.shape[1], : h.shape[2]], features
+            below, features = body(convolve(f"{stream}_{r}_halve", h))
+            return convolve(f"{stream}_{r}_raise", below)[:, : h.shape[1], : h.shape[2]], features
 
-        ways = Ways(apply, lambda r, features: features, lower)
-        _, links = self.stream(ways, "v", apply("v_stem", x), None)
-        start = apply("h_stem_above", x) + apply("h_stem_left", x)
-        return apply("h_outputs", jax.nn.elu(self.stream(ways, "h", start, links)[0]))
+        ways = Ways(convolve, lambda r, features: features, lower)
+        _, links = self.stream(ways, "v", convolve("v_stem", x), None)
+        start = convolve("h_stem_above", x) + convolve("h_stem_left", x)
+        return convolve("h_outputs", jax.nn.elu(self.stream(ways, "h", start, links)[0]))

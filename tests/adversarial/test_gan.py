@@ -18,7 +18,10 @@ Q = np.array([0.05, 0.10, 0.15, 0.20, 0.10, 0.40])
 def jsd(p, q):
     """½ KL(p‖m) + ½ KL(q‖m), m = (p + q)/2, in nats; 0 log 0 = 0."""
     m = (p + q) / 2
-    kl = lambda a: np.sum(np.where(a > 0, a * np.log(np.where(a > 0, a / m, 1.0)), 0.0))  # noqa: E731
+
+    def kl(a):
+        return np.sum(np.where(a > 0, a * np.log(np.where(a > 0, a / m, 1.0)), 0.0))
+
     return 0.5 * kl(p) + 0.5 * kl(q)
 
 

@@ -100,7 +100,10 @@ def naive_samples(network: Any, key: Any, params: Any, num: int, orders: Any, kn
 def dependence(network: any_order.Network, params: Any, mask: np.ndarray, num_bases: int = 3) -> np.ndarray:
     """[d, j]: does p(x_d | x_m) change, bit for bit, when x_j does?"""
     size, rng = network.size, np.random.default_rng(0)
-    one = lambda x: any_order.conditionals(network, params, x[None], jnp.asarray(mask)[None])[0]  # noqa: E731
+
+    def one(x):
+        return any_order.conditionals(network, params, x[None], jnp.asarray(mask)[None])[0]
+
     conditionals = jax.jit(lambda x: jax.lax.map(one, x))  # one by one: rows of a batch may be rounded differently
     found = np.zeros((size, size), bool)
     for _ in range(num_bases):

@@ -113,7 +113,10 @@ def test_scores_are_those_of_the_outputs_best_first_and_none_comes_twice(width, 
 def trap():
     """Token 1, then 1, then anything surely 1: 0.17 by greedy. After 2 come two continuations of 0.225 that fan out."""
     table = np.full(((SIZE + 1) ** LENGTH, SIZE), 1 / 3)
-    at = lambda *row: functools.reduce(lambda prefix, token: prefix * (SIZE + 1) + token + 1, row, 0)  # noqa: E731
+
+    def at(*row):
+        return functools.reduce(lambda prefix, token: prefix * (SIZE + 1) + token + 1, row, 0)
+
     table[at()] = [0.05, 0.5, 0.45]
     table[at(1)] = [0.33, 0.34, 0.33]
     table[at(2)] = [0.0, 0.5, 0.5]

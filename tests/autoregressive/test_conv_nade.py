@@ -74,7 +74,10 @@ def test_inputs_that_leak_are_caught(monkeypatch):
 def test_a_mask_that_is_no_input_is_caught(monkeypatch):
     network = build()
     original = conv_nade.inputs
-    blind = lambda x, mask, levels: original(x, mask, levels).at[..., -1].set(0.0)  # noqa: E731
+
+    def blind(x, mask, levels):
+        return original(x, mask, levels).at[..., -1].set(0.0)
+
     monkeypatch.setattr(conv_nade, "inputs", blind)
     with pytest.raises(AssertionError):
         check_asks_which_are_known(network, params_of(network))

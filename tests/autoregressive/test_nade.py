@@ -35,10 +35,15 @@ def check_recursion(levels, activation="tanh", num_dims=7):
     def value(outputs):
         return lambda weights: (lambda out: (jnp.sum(weigh * jnp.sin(out)), out))(outputs(weights))
 
-    slow = lambda weights: quadratic(weights, x, levels, function)  # noqa: E731
+    def slow(weights):
+        return quadratic(weights, x, levels, function)
+
     (_, expected), slopes = jax.jit(jax.value_and_grad(value(slow), has_aux=True))(params)
     for block in (3, 7, 28):
-        fast = lambda weights, b=block: nade.conditionals(weights, x, lambda a, own: function(a), block=b)  # noqa: E731
+
+        def fast(weights, b=block):
+            return nade.conditionals(weights, x, lambda a, own: function(a), block=b)
+
         (_, found), grads = jax.jit(jax.value_and_grad(value(fast), has_aux=True))(params)
         np.testing.assert_allclose(found, expected, atol=1e-5)
         jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5), grads, slopes)
@@ -133,9 +138,11 @@ def test_a_broken_recursion_is_caught(name, monkeypatch):
     attribute, mutate = MUTANTS[name]
     if mutate is None:
         scan = jax.lax.scan
-        forgetful = lambda f, init, xs: (  # noqa: E731
-            scan(f, init, xs) if jax.tree.leaves(xs)[0].ndim < 3 else scan(lambda _, now: f(init, now), init, xs)
-        )
+
+        def forgetful(f, init, xs):
+            blocks = jax.tree.leaves(xs)[0].ndim >= 3
+            return scan((lambda _, now: f(init, now)) if blocks else f, init, xs)
+
         monkeypatch.setattr(jax.lax, "scan", forgetful)
     else:
         monkeypatch.setattr(nade, attribute, mutate(getattr(nade, attribute)))

@@ -62,7 +62,10 @@ def test_conditionals_depend_on_what_is_known_alone(levels):
 def test_inputs_that_leak_are_caught(monkeypatch):
     network = build((6,))
     original = order_agnostic_nade.inputs
-    whole = lambda x, mask, levels: original(x, jnp.ones_like(mask), levels)  # noqa: E731
+
+    def whole(x, mask, levels):
+        return original(x, jnp.ones_like(mask), levels)
+
     monkeypatch.setattr(order_agnostic_nade, "inputs", whole)
     with pytest.raises(AssertionError):
         check_dependence(network, params_of(network))
@@ -73,7 +76,10 @@ def test_inputs_that_leak_are_caught(monkeypatch):
 def test_a_mask_that_is_no_input_is_caught(monkeypatch):
     network = build((6,))
     original = order_agnostic_nade.inputs
-    blind = lambda x, mask, levels: original(x, mask, levels).at[..., -1].set(0.0)  # noqa: E731
+
+    def blind(x, mask, levels):
+        return original(x, mask, levels).at[..., -1].set(0.0)
+
     monkeypatch.setattr(order_agnostic_nade, "inputs", blind)
     with pytest.raises(AssertionError):
         check_asks_which_are_known(network, params_of(network))

@@ -74,7 +74,9 @@ def test_one_dimension_is_scipys_mixture(component, law, floor):
     weights, scales = np.exp(logits) / np.exp(logits).sum(), np.exp(log_scales) + floor
     x = np.linspace(-6.0, 6.0, 41, dtype=np.float32)
     expected = np.log(np.sum(weights * law.pdf(x[:, None], means, scales), axis=1))
-    np.testing.assert_allclose(fixed_order.log_prob(network, params, jnp.asarray(x)[:, None]), expected, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(
+        fixed_order.log_prob(network, params, jnp.asarray(x)[:, None]), expected, rtol=2e-4, atol=2e-5
+    )
     draws = jax.jit(lambda key: fixed_order.sample(network, key, params, 20_000))(jax.random.key(0))
     check_cdf(np.asarray(draws[:, 0]), lambda at: np.sum(weights * law.cdf(at[:, None], means, scales), 1), sees=0.05)
 

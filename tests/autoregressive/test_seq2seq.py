@@ -114,7 +114,10 @@ def _unmasked(query, keys, values, mask, *, real=memory.attend):
 
 def test_attention_to_padding_and_backwards_reading_of_it_are_caught(monkeypatch):
     network, params, _ = build()
-    reversed_with_padding = lambda x, index: x[:, ::-1] if index.shape[1] > 1 else x[:, -1:]  # noqa: E731
+
+    def reversed_with_padding(x, index):
+        return x[:, ::-1] if index.shape[1] > 1 else x[:, -1:]
+
     for name, broken in (("attend", _unmasked), ("_at", reversed_with_padding)):
         with monkeypatch.context() as patch:
             patch.setattr(memory, name, broken)
@@ -277,7 +280,10 @@ def test_huge_weights_and_length_one_stay_finite(kind):
         value = log_masses(network, params, sources[-1:], outputs(length))
         np.testing.assert_allclose(jnp.sum(jnp.exp(value)), 1.0, atol=1e-4)
     batch = {"source": sources, "target": outputs()[:4]}
-    loss = lambda params: seq2seq.loss(jax.random.key(0), params, {}, batch, train=True, network=network)[0]  # noqa: E731
+
+    def loss(params):
+        return seq2seq.loss(jax.random.key(0), params, {}, batch, train=True, network=network)[0]
+
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(params)))
 
 

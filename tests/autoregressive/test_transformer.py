@@ -226,7 +226,9 @@ def test_padding_does_not_enter_the_loss():
     key = jax.random.key(0)
 
     def gradient(tokens, eos):
-        value = lambda params: transformer.loss(key, params, {}, {"tokens": tokens}, train=True, module=module, eos=eos)  # noqa: E731
+        def value(params):
+            return transformer.loss(key, params, {}, {"tokens": tokens}, train=True, module=module, eos=eos)
+
         return jax.grad(value, has_aux=True)(params)
 
     one, other = gradient(tokens, EOS), gradient(padded, EOS)

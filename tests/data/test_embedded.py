@@ -147,7 +147,7 @@ def test_arguments_that_do_not_belong():
         load("digits", seed=-1)
     with pytest.raises(ValueError, match="`holdout` must be two positive shares"):
         load("text", holdout=(0.5, 0.5))
-    with pytest.raises(ValueError, match="`unit` must be one of 'characters', 'bytes', 'FILE.json', got 'words'"):
+    with pytest.raises(ValueError, match=r"`unit` must be one of 'characters', 'bytes', 'FILE\.json', got 'words'"):
         load("text", unit="words")
 
 

@@ -229,7 +229,10 @@ def test_learns_a_gaussian():
     mean: Any = np.array([1.0, -2.0])
     covariance: Any = np.array([[1.0, 0.8], [0.8, 2.0]])
     law: Any = stats.multivariate_normal(mean, covariance)
-    draw = lambda num: rng.multivariate_normal(mean, covariance, num).astype(np.float32)  # noqa: E731
+
+    def draw(num):
+        return rng.multivariate_normal(mean, covariance, num).astype(np.float32)
+
     flow = real_nvp.table_flow(2, num_layers=4, hidden_sizes=(32,))
     model = real_nvp.model(flow, optimizer=optax.adam(optax.cosine_decay_schedule(5e-3, 1_000)))
     state, update = jax.jit(model.init)(jax.random.key(0), {"x": draw(10)}), jax.jit(model.update)
