@@ -19,6 +19,8 @@ from jgen.train import Experiment
 class Config(images.Config):
     """The knobs worth turning."""
 
+    num_steps: int = 760
+    """40 epochs of the digits."""
     features: int = 20
     num_blocks: int = 2
     """Residual blocks per resolution on the way down; one more on the way up."""
