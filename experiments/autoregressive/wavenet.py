@@ -7,6 +7,7 @@ No sound comes with the installed packages, so the default learns real images, e
 sound, DIR holds .wav files: those of the Free Spoken Digit Dataset (DIGIT_SPEAKER_INDEX.wav, index 0-4 is the test
 part), or any others, in subfolders by class where there are classes.
 
+Measured (seed 0, two CPU cores, test data, exact): digits given their labels 80.00 nats, 1.803 bits/dim, 13 s.
 Spoken digits, test part: counts of the training values give 4.981 nats/value, counts given the value before 3.779.
 The presets fsdd (20 epochs) and fsdd_long have not been run to their end: no figure of theirs is claimed.
 
