@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable
 
 from jgen._checks import at_least
-from jgen.data import embedded, files, pairs, text, tfds, toys
+from jgen.data import embedded, files, letters, pairs, text, tfds, toys
 from jgen.data.arrays import check_holdout
 from jgen.data.pipeline import Dataset
 
 _SIZED = {"patches": embedded.patches, "photos": embedded.photos}
 SOURCES = (
     "digits",
+    "letters",
     *_SIZED,
     *(f"{name}:SIZE" for name in _SIZED),
     *(f"table:{name}" for name in embedded.TABLES),
@@ -35,6 +36,7 @@ def load(
     | source | x (or tokens) | more |
     |---|---|---|
     | "digits" | uint8 (n, 8, 8, 1), 17 levels | `embedded.digits` |
+    | "letters" | uint8 (n, 8, 8, 1), 17 levels, synthetic | `letters.letters` |
     | "patches", "patches:16" | uint8 (n, 8, 8, 1), grey | `embedded.patches` |
     | "photos", "photos:16" | uint8 (n, 32, 32, 3) | `embedded.photos` |
     | "table:iris", wine, breast_cancer, diabetes | float32 (n, d) | `embedded.table` |
@@ -77,6 +79,8 @@ def load(
 def _embedded(source: str, name: str, argument: str, seed: int) -> Callable[[], Dataset] | None:
     if source in ("digits", "eeg"):
         return getattr(embedded, source)
+    if source == "letters":
+        return letters.letters
     if source in _SIZED:
         return _SIZED[source]
     if name in _SIZED and argument.isdecimal():

@@ -126,7 +126,7 @@ def test_english():
 
 
 @pytest.mark.parametrize(("source", "match"), [
-    ("mnist", r"`source` must be one of digits, patches, .*table:iris.*toy:two_moons.*tfds:NAME, or a path"),
+    ("mnist", r"`source` must be one of digits, letters, patches, .*table:iris.*toy:two_moons.*tfds:NAME, or a path"),
     ("toy:moon", r"must be one of toy:two_moons, .*got 'toy:moon'"),
     ("table:mtcars", r"`table` must be one of 'iris', .*got 'mtcars'"),
     ("patches:x", "`source` must be one of"),
