@@ -87,11 +87,3 @@ def next_token(
 def token_noise(keys: Keys, t: Any, vocabulary_size: int) -> Float[Array, "batch vocabulary"]:
     """Gumbel noise of the t-th drawn token; row i draws it from (keys[i], t)."""
     return jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, t), (vocabulary_size,)))(keys)
-
-
-def counted(tokens: Int[Array, "batch time"], eos: int | None) -> Float[Array, "batch time"]:
-    """1 up to and including the first EOS of each row, 0 after it; all ones where `eos` is None."""
-    if eos is None:
-        return jnp.ones(tokens.shape)
-    ended = jnp.cumsum(tokens == eos, axis=1) - (tokens == eos)
-    return (ended == 0).astype(jnp.float32)

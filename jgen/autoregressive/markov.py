@@ -17,6 +17,8 @@ from jaxtyping import Array, Float, Int
 
 from jgen import _checks, random
 from jgen._types import Batch, Key, Metrics
+from jgen.autoregressive.decoding import token_noise
+from jgen.autoregressive.tokens import tokens_of
 from jgen.learners import CountingState, counting
 from jgen.model import Model
 
@@ -33,18 +35,6 @@ class Tables(NamedTuple):
 
     initial: tuple[Any, ...]
     transition: Any
-
-
-def tokens_of(batch: Batch, vocabulary_size: int) -> Int[Array, "batch time"]:
-    """`batch["tokens"]`, checked: (batch, time), whole numbers in 0..vocabulary_size-1.
-
-    Raises:
-        ValueError: they are not.
-    """
-    random.batch_size(batch)
-    _checks.rank("tokens", batch["tokens"], 2, "(batch, time)")
-    _checks.integers("tokens", batch["tokens"], vocabulary_size)
-    return jnp.asarray(batch["tokens"]).astype(jnp.int32)
 
 
 def contexts(tokens: Int[Array, "batch time"], vocabulary_size: int, order: int) -> Int[Array, "batch windows"]:
@@ -117,8 +107,7 @@ def sample(key: Key, params: Tables, num: int, length: int) -> Int[Array, "num l
     size, vocabulary_size = params.transition.shape
 
     def draw(t: Any, p: Any) -> Any:
-        noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, t), (vocabulary_size,)))(keys)
-        return jnp.argmax(jnp.log(p) + noise, axis=1).astype(jnp.int32)
+        return jnp.argmax(jnp.log(p) + token_noise(keys, t, vocabulary_size), axis=1).astype(jnp.int32)
 
     row, first = jnp.zeros(num, jnp.int32), []
     for t, table in enumerate(params.initial[:length]):

@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Int
 
 from jgen import _checks, random
 from jgen._types import Batch, Key, Metrics
-from jgen.autoregressive import markov
+from jgen.autoregressive.decoding import token_noise
+from jgen.autoregressive.tokens import tokens_of
 from jgen.learners import CountingState
 from jgen.model import Model
 
@@ -112,8 +113,7 @@ def sample(
             code = code + past[:, order - j].astype(jnp.uint32) * vocabulary_size ** (j - 1)
             codes.append(code[:, None] * vocabulary_size + choices)
         p = conditional(tables, codes, t, vocabulary_size)
-        noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, t), (vocabulary_size,)))(keys)
-        token = jnp.argmax(jnp.log(p) + noise, axis=1).astype(jnp.int32)
+        token = jnp.argmax(jnp.log(p) + token_noise(keys, t, vocabulary_size), axis=1).astype(jnp.int32)
         return jnp.concatenate([past[:, 1:], token[:, None]], axis=1)[:, :order] if order else past, token
 
     return jax.lax.scan(step, jnp.zeros((num, order), jnp.int32), jnp.arange(length))[1].T
@@ -141,12 +141,12 @@ def model(
 
     def init(key: Key, batch: Batch) -> CountingState:
         del key
-        markov.tokens_of(batch, vocabulary_size)
+        tokens_of(batch, vocabulary_size)
         return CountingState(tuple(empty(_capacity(vocabulary_size, j, capacity)) for j in range(order + 1)), {})
 
     def update(key: Key, state: CountingState, batch: Batch) -> tuple[CountingState, Metrics]:
         del key
-        tokens = markov.tokens_of(batch, vocabulary_size)
+        tokens = tokens_of(batch, vocabulary_size)
         if axis_name is not None:
             tokens = jax.lax.all_gather(tokens, axis_name, tiled=True)
         added = count(tokens, vocabulary_size, order, tokens.size)
@@ -154,7 +154,7 @@ def model(
         return CountingState(tables, {}), {"fill": _fill(tables, vocabulary_size)}
 
     def each(state: CountingState, batch: Batch) -> Any:
-        return token_log_prob(state.params, markov.tokens_of(batch, vocabulary_size), vocabulary_size)
+        return token_log_prob(state.params, tokens_of(batch, vocabulary_size), vocabulary_size)
 
     def evaluate(key: Key, state: CountingState, batch: Batch) -> Metrics:
         del key

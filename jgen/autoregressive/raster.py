@@ -9,6 +9,7 @@ With class labels the model is p(x, y) = p(x | y) / num_classes.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,13 +21,11 @@ from jaxtyping import Array, Float, Int, Num
 
 from jgen import _checks, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
+from jgen.autoregressive import fixed_order
 from jgen.autoregressive.completion import prefix
-from jgen.autoregressive.fixed_point import jacobi
 from jgen.learners import GradientState, gradient
 from jgen.math import discrete
 from jgen.model import Model
-
-METHODS = ("cached", "naive", "fixed_point")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +97,11 @@ def sample(
     Raises:
         ValueError: `method` is unknown, a label is missing or too much, or a known value comes after a missing one.
     """
-    _checks.one_of("method", method, METHODS)
-    if method == "fixed_point":
-        return fixed_point(network, key, params, num, label=label, known=known, mask=mask)[0]
-    noise, values, given = _start(network, key, num, label, known, mask)
-    draw = network.draw if method == "cached" else functools.partial(naive, network)
-    return draw(params, noise, values, given, label)
+    flat = _in_order(network, label)
+    known, mask = _flat(network, num, known, mask)
+    return fixed_order.sample(flat, key, params, num, known=known, mask=mask, method=method).reshape(
+        num, *network.shape
+    )
 
 
 def fixed_point(
@@ -117,36 +115,38 @@ def fixed_point(
     mask: Any = None,
 ) -> tuple[Num[Array, "num h w c"], Int[Array, " num"]]:
     """The draws of `sample` by Jacobi sweeps over whole images, and the sweeps that each image took."""
-    noise, values, given = _start(network, key, num, label, known, mask)
-
-    def sweep(x: Any) -> Any:
-        return jnp.where(given[None], values, discrete.draw(network.logits(params, x, label, None), noise))
-
-    return jacobi(sweep, values)
+    flat = _in_order(network, label)
+    known, mask = _flat(network, num, known, mask)
+    x, sweeps = fixed_order.fixed_point(flat, key, params, num, known=known, mask=mask)
+    return x.reshape(num, *network.shape), sweeps
 
 
-def naive(network: Network, params: Params, noise: Any, known: Any, mask: np.ndarray, label: Any) -> Any:
-    """One full pass per position: the definition that caches are tested and timed against."""
-    flat_noise, given = noise.reshape(noise.shape[0], -1, noise.shape[-1]), jnp.asarray(mask.ravel())
-
-    def body(d: Any, x: Any) -> Any:
-        logits = network.logits(params, x.reshape(known.shape), label, None)
-        drawn = discrete.draw(logits.reshape(flat_noise.shape)[:, d], flat_noise[:, d])
-        return x.at[:, d].set(jnp.where(given[d], x[:, d], drawn))
-
-    start = jnp.where(mask[None], known, jnp.zeros_like(known)).reshape(known.shape[0], -1)
-    return jax.lax.fori_loop(0, start.shape[1], body, start).reshape(known.shape)
-
-
-def _start(network: Network, key: Key, num: int, label: Any, known: Any, mask: Any) -> tuple[Any, Any, np.ndarray]:
-    """Noise, known values and mask; example i draws its noise from (key, i)."""
+def _in_order(network: Network, label: Any) -> fixed_order.Network:
+    """The network, given the labels, over vectors of its values in raster order."""
     if (label is None) != (network.num_classes is None):
         wanted = "absent" if network.num_classes is None else f"classes in 0..{network.num_classes - 1}"
         raise ValueError(f"`label` must be {wanted}, got {'none' if label is None else np.shape(label)}.")
-    dtype = jnp.float32 if network.levels == 2 else jnp.int32
-    values, given = prefix(known, mask, num, network.shape, dtype=dtype)
-    draw = functools.partial(discrete.noise, shape=network.shape, levels=network.levels)
-    return jax.vmap(draw)(random.example_keys(key, num)), values, given
+    shape, size = network.shape, math.prod(network.shape)
+
+    def images(x: Any) -> Any:
+        return x.reshape(x.shape[0], *shape, *x.shape[2:])
+
+    def outputs(params: Params, x: Any) -> Any:
+        return network.logits(params, images(x), label, None).reshape(*x.shape, -1)
+
+    def draw(params: Params, noise: Any, known: Any, mask: np.ndarray) -> Any:
+        return network.draw(params, images(noise), images(known), mask.reshape(shape), label).reshape(known.shape)
+
+    def init(key: Key, x: Any) -> Params:
+        return network.init(key, images(x), label)
+
+    return fixed_order.Network(tuple(range(size)), fixed_order.Levels(network.levels), init, outputs, draw)
+
+
+def _flat(network: Network, num: int, known: Any, mask: Any) -> tuple[Any, Any]:
+    """What is known and where, as vectors."""
+    values, given = prefix(known, mask, num, network.shape)
+    return (None, None) if known is None else (values.reshape(num, -1), given.ravel())
 
 
 def loss(

@@ -22,9 +22,10 @@ from jaxtyping import Array, Float, Int
 
 from jgen import _checks, linen, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
-from jgen.autoregressive.decoding import Decoding, counted, next_token, token_noise
-from jgen.autoregressive.markov import tokens_of
+from jgen.autoregressive.decoding import Decoding, next_token, token_noise
+from jgen.autoregressive.tokens import counted, shifted, tokens_of
 from jgen.learners import GradientState, gradient
+from jgen.math import discrete
 from jgen.model import Model
 from jgen.nets import recurrent
 
@@ -86,13 +87,10 @@ def token_log_prob(
         carry: the state before the first; zeros by default.
     """
     num = tokens.shape[0]
-    if previous is None:
-        previous = jnp.full((num,), module.vocabulary_size, tokens.dtype)
-    inputs = jnp.concatenate([previous[:, None].astype(tokens.dtype), tokens[:, :-1]], axis=1)
+    inputs = shifted(tokens, previous, module.vocabulary_size)
     carry = zero_carry(module, num) if carry is None else carry
     logits, last = linen.apply(module, params, {}, inputs, carry, masks)
-    picked = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
-    return picked - jax.nn.logsumexp(logits, axis=-1), last
+    return discrete.categorical_log_prob(logits, tokens), last
 
 
 def stream_log_prob(

@@ -26,7 +26,8 @@ from jaxtyping import Array, Float, Int, Num
 from jgen import _checks, linen, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
 from jgen.autoregressive import beam
-from jgen.autoregressive.decoding import Decoding, counted, next_token, token_noise
+from jgen.autoregressive.decoding import Decoding, next_token, token_noise
+from jgen.autoregressive.tokens import counted
 from jgen.learners import GradientState, gradient
 from jgen.model import Model
 from jgen.nets import recurrent

@@ -21,10 +21,11 @@ from jaxtyping import Array, Float, Int
 
 from jgen import _checks, linen, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
-from jgen.autoregressive import windows
-from jgen.autoregressive.decoding import Decoding, counted, next_token, token_noise
-from jgen.autoregressive.markov import tokens_of
+from jgen.autoregressive import sliding_window
+from jgen.autoregressive.decoding import Decoding, next_token, token_noise
+from jgen.autoregressive.tokens import counted, shifted, tokens_of
 from jgen.learners import GradientState, gradient
+from jgen.math import discrete
 from jgen.model import Model
 from jgen.nets import attention
 
@@ -67,13 +68,6 @@ class Transformer(nn.Module):
         return h @ table[:-1].T + bias[None, None], cache
 
 
-def shifted(tokens: Int[Array, "batch time"], previous: Any, start: int) -> Int[Array, "batch time"]:
-    """What the network reads to predict `tokens`: the token before each, `start` (or `previous`) before the first."""
-    if previous is None:
-        previous = jnp.full((tokens.shape[0],), start, tokens.dtype)
-    return jnp.concatenate([previous[:, None].astype(tokens.dtype), tokens[:, :-1]], axis=1)
-
-
 def token_log_prob(
     module: Transformer,
     params: Params,
@@ -94,8 +88,7 @@ def token_log_prob(
     else:
         apply = jax.vmap(lambda row, key: linen.apply(module, params, {}, row[None], key=key)[0][0])
         logits = apply(inputs, keys)
-    picked = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
-    return picked - jax.nn.logsumexp(logits, axis=-1)
+    return discrete.categorical_log_prob(logits, tokens)
 
 
 def stream_log_prob(
@@ -112,7 +105,7 @@ def stream_log_prob(
     Raises:
         ValueError: `tokens` is empty, or `overlap` is not in 0..T-1.
     """
-    return windows.log_prob(
+    return sliding_window.log_prob(
         lambda tokens, previous: token_log_prob(module, params, tokens, previous=previous),
         tokens,
         context=module.context,
@@ -168,7 +161,7 @@ def sample(
     said = jnp.full((1,), module.vocabulary_size, jnp.int32)
     said = said if prompt is None else jnp.concatenate([said, prompt.astype(jnp.int32)])
     window = functools.partial({"cached": _cached, "naive": _naive}[method], module, params, draw)
-    return windows.sample(window, said, num, length, context=module.context, overlap=module.context // 2)
+    return sliding_window.sample(window, said, num, length, context=module.context, overlap=module.context // 2)
 
 
 def _cached(module: Transformer, params: Params, draw: Any, given: Any, ended: Any, t: Any, num_new: int) -> Any:

@@ -26,7 +26,8 @@ from jaxtyping import Array, Float, Int
 
 from jgen import _checks, linen, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
-from jgen.autoregressive.markov import tokens_of
+from jgen.autoregressive.decoding import Decoding, next_token, token_noise
+from jgen.autoregressive.tokens import shifted, tokens_of
 from jgen.learners import GradientState, gradient
 from jgen.math import discrete
 from jgen.model import Model
@@ -64,7 +65,7 @@ class WaveNet(nn.Module):
         self, tokens: Int[Array, "batch time"], label: Int[Array, " batch"] | None = None
     ) -> tuple[Float[Array, "batch time levels"], list[Float[Array, "batch time channels"]]]:
         """One pass over a whole sequence; the logits at t see tokens before t alone."""
-        before = jnp.concatenate([jnp.full_like(tokens[:, :1], self.levels), tokens[:, :-1]], axis=1)
+        before = shifted(tokens, None, self.levels)
         start = nn.initializers.normal(1.0)
         h = nn.Embed(self.levels + 1, self.channels, embedding_init=start, name="embedding")(before)
         read, z, conditions = [], [], _by_layer(self, label)
@@ -161,6 +162,8 @@ def sample(
     label: Int[Array, " num"] | None = None,
     known: Any = None,
     temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
     method: str = "cached",
 ) -> Int[Array, "num length"]:
     """Draws value after value; example i draws x_t from (key, i, t), the same by both methods.
@@ -168,25 +171,22 @@ def sample(
     Args:
         label: the class of each example, for a network with classes.
         known: (num, time) or (time,) first values, which stay: a draw from p(rest | known).
-        temperature: divides the logits; 0 takes the most probable value.
+        temperature, top_k, top_p: of `Decoding`.
         method: "cached" works on one value per value, "naive" does a full pass per value.
 
     Raises:
-        ValueError: `method` is unknown, a size or `temperature` out of range, a label missing or too much, or `known`
+        ValueError: `method` is unknown, a size or how to draw out of range, a label missing or too much, or `known`
             longer than `length`, of another shape, or out of range.
     """
     _checks.one_of("method", method, METHODS)
     _checks.at_least("length", length, 1)
-    _checks.at_least("temperature", temperature, 0.0)
+    how = Decoding(temperature, top_k, top_p)
     _check_label(module, label)
     known = _known(known, num, length, module.levels)
-    keys, start = random.example_keys(key, num), known.shape[1]
+    keys, start, ended = random.example_keys(key, num), known.shape[1], jnp.zeros(num, bool)
 
     def draw(t: Any, logits: Any) -> Any:
-        if temperature == 0:
-            return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, t), logits.shape[1:]))(keys)
-        return jnp.argmax(logits / temperature + noise, axis=-1).astype(jnp.int32)
+        return next_token(logits, token_noise(keys, t, module.levels), ended, how)[0]
 
     def whole(t: Any, x: Any) -> Any:
         return x.at[:, t].set(draw(t, linen.apply(module, params, {}, x, label)[0][:, t]))

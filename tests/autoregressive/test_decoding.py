@@ -76,12 +76,6 @@ def test_eos_is_repeated_and_ends_its_row_alone():
     np.testing.assert_array_equal(ended, [False, True, True])
 
 
-def test_counted_tokens():
-    tokens = jnp.array([[2, 2, 2], [0, 2, 1], [0, 1, 0]])
-    np.testing.assert_array_equal(decoding.counted(tokens, 2), [[1, 0, 0], [1, 1, 0], [1, 1, 1]])
-    np.testing.assert_array_equal(decoding.counted(tokens, None), np.ones((3, 3)))
-
-
 def test_noise_belongs_to_the_key_and_the_token():
     keys = jax.random.split(jax.random.key(0), 5)
     few = decoding.token_noise(keys[:2], 3, 4)

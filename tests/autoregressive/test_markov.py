@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jgen.autoregressive import markov, ngram
+from jgen.autoregressive.tokens import tokens_of
 
 TOKENS = np.array([[0, 1, 2, 1, 0, 1], [1, 1, 0, 2, 2, 0], [0, 1, 0, 1, 2, 2]])
 
@@ -163,7 +164,7 @@ def test_largest_codes_do_not_overflow():
         (lambda: markov.model(0), "`vocabulary_size`"),
         (lambda: ngram.model(100, order=4), "`order`"),
         (lambda: ngram.model(3, capacity=0), "`capacity`"),
-        (lambda: markov.tokens_of({"tokens": jnp.full((1, 2), 3)}, 3), "`tokens`"),
+        (lambda: tokens_of({"tokens": jnp.full((1, 2), 3)}, 3), "`tokens`"),
     ],
 )
 def test_bad_arguments_are_refused(build, message):

@@ -12,6 +12,7 @@ from stat_checks import check_counts
 
 from jgen import linen, random
 from jgen.autoregressive import beam, decoding, seq2seq
+from jgen.autoregressive.tokens import counted
 from jgen.nets import memory, recurrent
 
 EOS, SIZE, LENGTH = seq2seq.EOS, 3, 4
@@ -65,7 +66,7 @@ def test_finished_targets_and_unfinished_prefixes_sum_to_one(kind, cell):
     ("name", "broken"),
     [
         ("counted", lambda tokens, eos: jnp.ones(tokens.shape)),
-        ("counted", lambda tokens, eos: decoding.counted(tokens, eos) * (tokens != eos)),
+        ("counted", lambda tokens, eos: counted(tokens, eos) * (tokens != eos)),
         ("_picked", lambda log_probs, target: jnp.max(log_probs, axis=-1)),
     ],
 )
@@ -138,7 +139,7 @@ def reach(network, params, source, target):
             part: {**params[part], "Embed_0": {"embedding": tables[part][i] + shifts[part]}}
             for part, i in (("encoder", source), ("decoder", start))
         }
-        mask = decoding.counted(source[None], EOS) > 0
+        mask = counted(source[None], EOS) > 0
         encoder = network.encoder.clone(vocabulary_size=len(source))
         found = linen.apply(encoder, own["encoder"], {}, jnp.arange(len(source))[None], mask)
         places = jnp.arange(len(start))[None, None]
@@ -166,7 +167,7 @@ def test_attention_is_a_distribution_over_the_source():
     network, params, _ = build()
     weights = teach(network, params, SOURCES, outputs()[:4])[1]
     np.testing.assert_allclose(jnp.sum(weights, axis=-1), 1.0, atol=1e-6)
-    assert np.all((np.asarray(weights) > 0).any(axis=1) == (np.asarray(decoding.counted(SOURCES, EOS)) > 0))
+    assert np.all((np.asarray(weights) > 0).any(axis=1) == (np.asarray(counted(SOURCES, EOS)) > 0))
     weights = teach(*build("image")[:2], IMAGES, outputs()[:4])[1]
     assert weights.shape == (4, LENGTH, 3 * 3)
 
@@ -178,7 +179,7 @@ def naive(network, params, key, sources, length):
     for t in range(length):
         log_probs = teach(network, params, sources, rows)[0][:, t]
         rows = rows.at[:, t].set(jnp.argmax(log_probs + decoding.token_noise(keys, t, SIZE), axis=-1))
-    return jnp.where(decoding.counted(rows, EOS) > 0, rows, EOS)
+    return jnp.where(counted(rows, EOS) > 0, rows, EOS)
 
 
 def check_cache(network, params, sources):
@@ -267,7 +268,7 @@ def test_exact_match_is_what_greedy_writes():
         jax.random.key(0), *state[:2], {"source": SOURCES, "target": targets}, train=False, network=network
     )
     np.testing.assert_array_equal(metrics[1][1]["exact_match"], [0.0, 1.0, 1.0, 1.0])
-    weight = decoding.counted(targets, EOS)
+    weight = counted(targets, EOS)
     nll = -seq2seq.log_prob(network, params, SOURCES, targets)
     np.testing.assert_allclose(metrics[1][1]["nll"], nll, rtol=1e-5)
     np.testing.assert_allclose(metrics[0], jnp.sum(nll) / jnp.sum(weight), rtol=1e-5)

@@ -11,7 +11,8 @@ import pytest
 from stat_checks import check_counts
 
 from jgen import linen
-from jgen.autoregressive import decoding, transformer, windows
+from jgen.autoregressive import sliding_window, transformer
+from jgen.autoregressive.tokens import counted
 from jgen.nets import attention
 
 EOS, START = 2, 3
@@ -42,7 +43,7 @@ EVERYTHING = jnp.array(list(itertools.product(range(3), repeat=4)))
 
 def mass(module, params, tokens, eos: int | None = EOS):
     each = jax.jit(lambda tokens: transformer.token_log_prob(module, params, tokens))(tokens)
-    return jnp.exp(jnp.sum(each * decoding.counted(tokens, eos), axis=1))
+    return jnp.exp(jnp.sum(each * counted(tokens, eos), axis=1))
 
 
 @pytest.mark.parametrize("positions", attention.POSITIONS)
@@ -58,7 +59,7 @@ def test_masked_eos_and_counted_padding_are_caught():
     module, params = build()
     tokens = strings(4)
     each = transformer.token_log_prob(module, params, tokens)
-    without_eos = jnp.exp(jnp.sum(each * decoding.counted(tokens, EOS) * (tokens != EOS), axis=1))
+    without_eos = jnp.exp(jnp.sum(each * counted(tokens, EOS) * (tokens != EOS), axis=1))
     with_padding = jnp.exp(jnp.sum(each, axis=1))
     assert abs(float(jnp.sum(without_eos)) - 1.0) > 0.05
     assert abs(float(jnp.sum(with_padding)) - 1.0) > 0.01
@@ -314,4 +315,4 @@ def test_bad_data_is_refused():
         with pytest.raises(ValueError, match="`overlap`"):
             transformer.stream_log_prob(module, params, jnp.zeros(3, jnp.int32), overlap=overlap)
     with pytest.raises(ValueError, match=r"`len\(tokens\)`"):
-        windows.log_prob(lambda *_: None, jnp.zeros(0, jnp.int32), context=4, start=3, overlap=0, batch_size=1)
+        sliding_window.log_prob(lambda *_: None, jnp.zeros(0, jnp.int32), context=4, start=3, overlap=0, batch_size=1)

@@ -71,7 +71,7 @@ def test_a_wrong_convolution_is_caught(change, monkeypatch):
 
 def test_targets_that_are_not_shifted_are_caught(monkeypatch):
     params = params_of(NET)
-    monkeypatch.setattr(wavenet.jnp, "full_like", lambda x, value: x)
+    monkeypatch.setattr(wavenet, "shifted", lambda tokens, previous, start: tokens)
     leaks = dependence(NET, params, 6)
     assert leaks[0, 0]
 
@@ -100,6 +100,15 @@ def test_cached_and_naive_samples_are_the_same(module, start):
     np.testing.assert_array_equal(cached, naive)
     np.testing.assert_array_equal(cached[:, :start], known)
     assert start == 24 or len(np.unique(cached)) == 4
+
+
+@pytest.mark.parametrize("how", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 0.0}])
+def test_the_fewest_values_are_the_most_probable(how):
+    params = params_of(NET)
+    found = draw(NET, params, **how)
+    np.testing.assert_array_equal(found, draw(NET, params, method="naive", **how))
+    logits = linen.apply(NET, params, {}, jnp.asarray(found), labels(NET, 16))[0]
+    np.testing.assert_array_equal(found, jnp.argmax(logits, axis=-1))
 
 
 def test_queues_from_one_pass_are_those_of_the_steps():
