@@ -42,12 +42,13 @@ from jgen.autoregressive import (
 from jgen.classical import mixture
 from jgen.diffusion import ddpm, schedules
 from jgen.diffusion.denoiser import Denoiser
-from jgen.energy import rbm
+from jgen.energy import rbm, score_matching
 from jgen.flows import real_nvp
 from jgen.latent import vae
 from jgen.learners import average
 from jgen.math import likelihoods
 from jgen.nets.mlp import MLP
+from jgen.nets.scalar import SquaredError
 from jgen.nets.time_mlp import TimeMLP
 from jgen.nets.unet import UNet
 from jgen.samplers import gibbs, langevin, metropolis
@@ -431,6 +432,23 @@ MODELS: list[ModelCase] = [
     ),
     ModelCase("rbm", lambda: rbm.model(4, 3, ADAM, num_chains=16, weight_decay=1e-3), binary(4), every(4)),
     ModelCase("rbm_cd", lambda: rbm.model(4, 3, ADAM, num_steps=2, persistent=False), binary(4), every(4)),
+    ModelCase(
+        "score_matching_averaged",
+        lambda: average(
+            score_matching.model(
+                score_matching.Network(TimeMLP(8, 1), (2.0, 0.5)), (2,), ADAM, step_size=0.02, steps_per_level=3
+            ),
+            0.9,
+        ),
+        real(2),
+    ),
+    ModelCase(
+        "score_matching_sliced_energy",
+        lambda: score_matching.model(
+            score_matching.Network(SquaredError(TimeMLP(8, 0)), is_energy=True), (2,), ADAM, objective="sliced_reduced"
+        ),
+        real(2),
+    ),
     ModelCase("vae", lambda: _vae(likelihoods.Bernoulli(), 1), binary(4), exact=_vae_exact),
     ModelCase(
         "vae_iwae_bound", lambda: _vae(likelihoods.Bernoulli(), 1, num_bound_samples=8), binary(4), exact=_vae_exact
