@@ -144,6 +144,57 @@ def lines(path: pathlib.Path, named: Mapping[str, tuple[Any, Any]], label: str =
     _save(figure, path)
 
 
+def line_panels(
+    path: pathlib.Path,
+    panels: Mapping[str, Mapping[str, tuple[Any, Any]]],
+    label: str = "",
+    *,
+    log_x: bool = False,
+    legend: bool = True,
+) -> None:
+    """Writes panels side by side, {title: {name: (x, y)}}, a line per name; `label` stands below the x axes."""
+    figure, axes = _figure(1, len(panels), 4.2 * len(panels), 3.4)
+    for axis, (title, named) in zip(axes[0], panels.items(), strict=True):
+        for name, (x, y) in named.items():
+            axis.plot(np.asarray(x), np.asarray(y), label=name, linewidth=1, marker="." if len(x) < 20 else None)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(label, fontsize=8)
+        if log_x:
+            axis.set_xscale("log")
+        if legend:
+            axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def histograms(path: pathlib.Path, named: Mapping[str, Any], label: str = "", bins: int = 40) -> None:
+    """Writes one panel with the outline of a histogram per name, each of area 1, over bins that all of them share."""
+    named = {name: np.ravel(np.asarray(values)) for name, values in named.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(named.values())), bins)
+    figure, axes = _figure(1, 1, 4.8, 3.6)
+    axis = axes[0][0]
+    for name, values in named.items():
+        axis.hist(values, edges, density=True, histtype="step", label=name, linewidth=1.2)
+    axis.set_xlabel(label, fontsize=8)
+    axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def balls(path: pathlib.Path, panels: Mapping[str, tuple[Any, Any, float, Any, Any]], side: Any) -> None:
+    """One panel per name: a loss's contours over `side` × `side`, and the set where another is at most a size.
+
+    A panel is (loss, other, size, dot, cross), [row = second coordinate, column = first]; the last two are marked.
+    """
+    figure, axes = _figure(1, len(panels), 4.2 * len(panels), 4.2)
+    for axis, (name, (loss, other, size, dot, cross)) in zip(axes[0], panels.items(), strict=True):
+        axis.contour(side, side, np.asarray(loss), levels=20, cmap="viridis", linewidths=0.8)
+        axis.contourf(side, side, np.asarray(other), levels=[0.0, max(size, 1e-6)], colors=["tab:orange"], alpha=0.4)
+        axis.plot(*np.asarray(dot), "o", color="black", markersize=4)
+        axis.plot(*np.asarray(cross), "x", color="tab:red", markersize=8)
+        axis.set_title(name, fontsize=10)
+        axis.set_aspect("equal")
+    _save(figure, path)
+
+
 def _show(axis: Any, sheet: np.ndarray) -> None:
     axis.imshow(sheet[..., 0] if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.axis("off")

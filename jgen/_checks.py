@@ -53,3 +53,14 @@ def integers(name: str, value: Any, levels: int) -> None:
 
 def _fraction(array: Any) -> float:
     return float(array[array != np.round(array)].ravel()[0])
+
+
+def columns(name: str, value: Any, levels: Any) -> None:
+    """Raises ValueError unless `value` is (batch, variables) and column i whole numbers in 0..levels[i]-1."""
+    rank(name, value, 2, "(batch, variables)")
+    if np.shape(value)[1] != len(levels):
+        raise ValueError(f"`{name}` must have {len(levels)} columns, one for each variable, got {np.shape(value)}.")
+    if isinstance(value, Tracer):
+        return
+    for i, size in enumerate(levels):
+        integers(f"{name}[:, {i}]", np.asarray(value)[:, i], size)

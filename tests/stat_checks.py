@@ -49,6 +49,7 @@ def check_cdf(values: Any, cdf: Any, *, sees: float) -> None:
 def check_counts(counts: Any, probs: Any) -> None:
     """Counts of independent draws follow `probs`: the G-test, rare cells pooled until 5 are expected."""
     counts, probs = np.asarray(counts, np.float64), np.asarray(probs, np.float64)
+    assert not counts[probs == 0].any(), f"draws of what has probability 0: {counts[probs == 0]}"
     expected = counts.sum() * probs / probs.sum()
     order = np.argsort(expected)
     group = np.minimum(np.cumsum(expected[order]) // 5, np.argmax(expected[order] >= 5) + 1e9)

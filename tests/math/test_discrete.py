@@ -45,3 +45,25 @@ def test_log_odds_are_the_smoothed_frequencies():
     frequencies = np.exp(discrete.log_odds(x, 3))
     np.testing.assert_allclose(frequencies.sum(-1), 1.0, rtol=1e-6)
     np.testing.assert_allclose(frequencies[0], np.array([2.5, 1.5, 0.5]) / 4.5, rtol=1e-6)
+
+
+def test_points_are_numbered_in_their_order():
+    levels = (2, 3, 4)
+    points = discrete.points(levels)
+    assert points.shape == (24, 3)
+    np.testing.assert_array_equal(discrete.row(jnp.asarray(points), levels), np.arange(24))
+    np.testing.assert_array_equal(np.ravel_multi_index(tuple(points.T), levels), np.arange(24))
+    assert discrete.points(()).shape == (1, 0)
+    np.testing.assert_array_equal(discrete.row(jnp.zeros((5, 0)), ()), np.zeros(5))
+
+
+def test_frequencies_are_counts_over_their_sum():
+    counts = jnp.array([[3.0, 1.0], [0.0, 0.0]])
+    np.testing.assert_allclose(discrete.frequencies(counts), [[0.75, 0.25], [0.5, 0.5]])
+    np.testing.assert_allclose(discrete.frequencies(counts, 1.0), [[4 / 6, 2 / 6], [0.5, 0.5]])
+
+
+def test_data_of_two_levels_are_floats():
+    x = jnp.array([0, 1])
+    assert discrete.as_data(x, (2, 2)).dtype == jnp.float32
+    assert discrete.as_data(x, (2, 3)).dtype == jnp.int32
