@@ -39,19 +39,21 @@ from jgen.autoregressive import (
     wavenet,
     window,
 )
-from jgen.classical import mixture
+from jgen.classical import bayes_net, classifier, coin, histogram, ica, map_regression, mixture, pca, tabular
 from jgen.diffusion import ddpm, schedules
 from jgen.diffusion.denoiser import Denoiser
-from jgen.energy import rbm, score_matching
+from jgen.energy import boltzmann, ebm, graphs, gsn, jem, noise_contrastive, rbm, score_matching
 from jgen.flows import real_nvp
 from jgen.latent import vae
-from jgen.learners import average
-from jgen.math import likelihoods
+from jgen.learners import average, bagging
+from jgen.math import likelihoods, quadrature
+from jgen.nets.activations import Trunk
 from jgen.nets.mlp import MLP
-from jgen.nets.scalar import SquaredError
+from jgen.nets.scalar import SquaredError, Tilted
+from jgen.nets.tied import TiedLayers
 from jgen.nets.time_mlp import TimeMLP
 from jgen.nets.unet import UNet
-from jgen.samplers import gibbs, langevin, metropolis
+from jgen.samplers import annealed_langevin, gibbs, hmc, langevin, mala, metropolis, sgld
 
 ADAM = optax.adam(1e-2)
 BATCH = 32
@@ -161,6 +163,17 @@ def each_class(space: Callable[[], dict[str, Any]], num_classes: int) -> Callabl
     return add
 
 
+def regression(num_dims: int, *, classes: bool = False) -> Callable[[], dict[str, Any]]:
+    """Gaussian rows x, and y: their sum, or whether it is above its mean."""
+
+    def add() -> dict[str, Any]:
+        x = real(num_dims)()["x"]
+        y = jnp.sum(x, axis=1)
+        return {"x": x, "y": (y > num_dims).astype(jnp.float32) if classes else y}
+
+    return add
+
+
 def pairs(source: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
     """Sources, and uniform targets of 3 tokens out of 3."""
     return lambda: {"source": next(iter(source().values())), "target": tokens(3, 3)()["tokens"]}
@@ -204,16 +217,111 @@ def _gan(**keywords: Any) -> Model[Any]:
     return gan.model(MLP((8, 2)), MLP((8, 1)), latent_size=3, **players, **keywords)
 
 
+SPRINKLER = bayes_net.graph({"cloudy": (), "sprinkler": ("cloudy",), "rain": ("cloudy",), "wet": ("sprinkler", "rain")})
+
+
+def _bit_gibbs(num_dims: int) -> ebm.Kernel:
+    return lambda log_density: gibbs.sampler(gibbs.sites(log_density, num_dims, [0.0, 1.0]))
+
+
+def _bits(key: Any, shape: tuple[int, ...]) -> Any:
+    return jax.random.bernoulli(key, 0.5, shape).astype(jnp.float32)
+
+
+def _chains(kernel: ebm.Kernel, **keywords: Any) -> ebm.Chains:
+    settings = {"num": 16, "buffer_size": 64, "num_steps": 2, "restart": _bits, "num_sample_steps": 20, **keywords}
+    return ebm.Chains(kernel, **settings)
+
+
+def _gsn(sizes: tuple[int, ...], levels: int = 2, noise_std: float = 0.0, **keywords: Any) -> Callable[[], Model[Any]]:
+    chains = {"num_sample_steps": 20, "num_bound_samples": 40, "num_bound_chains": 4, **keywords}
+    return lambda: gsn.model(gsn.Network(TiedLayers(sizes, noise_std), 3, levels), ADAM, **chains)
+
+
+def _gsn_exact(state: Any, batch: Any) -> Any:
+    """log of the law that the chain's transition matrix keeps, by squaring it until all rows are one."""
+    matrix = gsn.transition_matrix(state.params, every(3)()["x"], network=gsn.Network(TiedLayers((5,)), 3))
+    for _ in range(8):
+        matrix = matrix @ matrix
+    return jnp.log(matrix[0])[(batch["x"] @ jnp.array([4.0, 2.0, 1.0])).astype(jnp.int32)]
+
+
 MODELS: list[ModelCase] = [
     ModelCase("markov", lambda: markov.model(3, order=2, length=3), tokens(3, 3), every(3, 3, "tokens", jnp.int32)),
     ModelCase(
         "ngram", lambda: ngram.model(3, order=2, capacity=64, length=3), tokens(3, 3), every(3, 3, "tokens", jnp.int32)
     ),
     ModelCase("linear", lambda: linear.model(1, length=2), real(2), bounds=(-6.0, 8.0)),
+    # Widths are multiples of the quadrature's step and no edge lies on one of its points: the sum is exact.
+    ModelCase(
+        "histogram",
+        lambda: histogram.model(histogram.equal_widths(-2.999, 5.001, 8), smoothing=0.5),
+        real(1),
+        bounds=(-4.0, 6.0),
+    ),
+    ModelCase(
+        "histogram_product",
+        lambda: histogram.model([histogram.equal_widths(-2.99, 5.01, 8)] * 2, smoothing=0.5),
+        real(2),
+        bounds=(-4.0, 6.0),
+    ),
+    ModelCase(
+        "histogram_joint",
+        lambda: histogram.model([histogram.equal_widths(-2.99, 5.01, 4)] * 2, joint=True, smoothing=0.5),
+        real(2),
+        bounds=(-4.0, 6.0),
+    ),
+    ModelCase("coin", lambda: coin.model(prior=(0.5, 2.0)), binary(3), every(3)),
+    ModelCase("map_ridge", lambda: map_regression.model(ADAM, num_examples=BATCH, noise=0.5), regression(3)),
+    ModelCase("map_lasso", lambda: map_regression.model(0.1, num_examples=BATCH, prior="laplace"), regression(3)),
+    ModelCase(
+        "map_logistic",
+        lambda: map_regression.model(ADAM, num_examples=BATCH, loss="logistic"),
+        regression(3, classes=True),
+        lambda: {"x": jnp.ones((2, 3)), "y": jnp.array([0.0, 1.0])},
+    ),
+    ModelCase(
+        "map_perceptron",
+        lambda: map_regression.model(ADAM, num_examples=BATCH, loss="perceptron", strength=0.0),
+        regression(3, classes=True),
+    ),
+    ModelCase("bayes_net", lambda: bayes_net.model(SPRINKLER, smoothing=0.5), binary(4), every(4)),
+    ModelCase(
+        "bayes_net_neural",
+        lambda: bayes_net.neural_model(bayes_net.graph({"a": ("b",), "b": (), "c": ("a", "b")}, 3), ADAM),
+        levels(3, size=3),
+        every(3, 3, dtype=jnp.int32),
+    ),
+    ModelCase("tabular", lambda: tabular.model((2,) * 4, smoothing=0.1), binary(4), every(4)),
+    ModelCase("tabular_categorical", lambda: tabular.model((3,) * 3), levels(3, size=3), every(3, 3, dtype=jnp.int32)),
     ModelCase("mixture_full", lambda: mixture.model(2, floor=1e-2), real(2), bounds=(-6.0, 8.0)),
     ModelCase(
         "mixture_diagonal", lambda: mixture.model(3, covariance="diagonal", floor=1e-2), real(2), bounds=(-6.0, 8.0)
     ),
+    ModelCase("pca", lambda: pca.model(1, floor=1e-2), real(2), bounds=(-6.0, 8.0)),
+    ModelCase("pca_em", lambda: pca.em_model(1, floor=1e-2), real(2), bounds=(-6.0, 8.0)),
+    ModelCase("pca_autoencoder", lambda: pca.autoencoder(2, ADAM), real(3)),
+    ModelCase("ica", lambda: ica.model(optax.sgd(0.1)), real(2), bounds=(-9.0, 11.0)),
+    ModelCase("ica_newton", lambda: ica.model(optax.sgd(0.5), newton=True), real(2), bounds=(-9.0, 11.0)),
+    ModelCase("classifier_naive", lambda: classifier.model(2, "naive"), labelled(real(3), 2)),
+    ModelCase("classifier_linear", lambda: classifier.model(2, "linear"), labelled(real(3), 2)),
+    ModelCase("classifier_quadratic", lambda: classifier.model(2, "quadratic"), labelled(real(3), 2)),
+    ModelCase(
+        "classifier_categorical",
+        lambda: classifier.model(2, "categorical", levels=3),
+        labelled(levels(2, size=3), 2),
+        each_class(every(2, 3, dtype=jnp.int32), 2),
+    ),
+    ModelCase(
+        "classifier_network",
+        lambda: classifier.network_model(
+            Trunk((8,), "randomized_leaky_relu", dropout_rate=0.2),
+            (classifier.Classes("label", 2), classifier.Values("x", 3)),
+            ADAM,
+        ),
+        labelled(real(3), 2),
+    ),
+    ModelCase("bagging", lambda: bagging(mixture.model(2, floor=1e-2), 3), real(2), bounds=(-6.0, 8.0)),
     ModelCase("made", lambda: made.model(ADAM, hidden_sizes=(8, 6), num_masks=2), binary(4), every(4)),
     ModelCase(
         "made_categorical", lambda: made.model(ADAM, hidden_sizes=(8,), levels=3), levels(3, size=3), every(3, 3)
@@ -430,6 +538,10 @@ MODELS: list[ModelCase] = [
         lambda: dcgan.model((8, 8, 1), latent_size=3, channels=2, generator_optimizer=ADAM, critic_optimizer=ADAM),
         real(8, 8, 1),
     ),
+    ModelCase("boltzmann", lambda: boltzmann.model(graphs.complete(4, 2), ADAM, num_chains=16), binary(4), every(4)),
+    ModelCase(
+        "boltzmann_exact", lambda: boltzmann.model(graphs.layered((4, 3)), ADAM, exact=True), binary(4), every(4)
+    ),
     ModelCase("rbm", lambda: rbm.model(4, 3, ADAM, num_chains=16, weight_decay=1e-3), binary(4), every(4)),
     ModelCase("rbm_cd", lambda: rbm.model(4, 3, ADAM, num_steps=2, persistent=False), binary(4), every(4)),
     ModelCase(
@@ -449,6 +561,44 @@ MODELS: list[ModelCase] = [
         ),
         real(2),
     ),
+    ModelCase(
+        "ebm",
+        lambda: ebm.model(
+            Tilted(MLP((8, 1), jnp.tanh)),
+            (2,),
+            ADAM,
+            chains=_chains(ebm.langevin_kernel(0.05), num_sample_steps=3),
+            energy_weight=1e-3,
+            nodes=quadrature.box(-6.0, 8.0, 141, 2),
+        ),
+        real(2),
+        bounds=(-6.0, 8.0),
+    ),
+    ModelCase(
+        "ebm_discrete",
+        lambda: ebm.model(
+            MLP((8, 1), jnp.tanh), (4,), ADAM, chains=_chains(_bit_gibbs(4)), nodes=quadrature.every((0.0, 1.0), 4)
+        ),
+        binary(4),
+        every(4),
+    ),
+    ModelCase(
+        "jem",
+        lambda: jem.model(
+            MLP((8, 3), jnp.tanh), (3,), ADAM, chains=_chains(_bit_gibbs(3)), nodes=quadrature.every((0.0, 1.0), 3)
+        ),
+        labelled(binary(3), 3),
+        each_class(every(3), 3),
+    ),
+    ModelCase(
+        "noise_contrastive",
+        lambda: noise_contrastive.model(
+            Tilted(MLP((8, 1), jnp.tanh)), ADAM, noise=noise_contrastive.gaussian(real(2)()["x"]), num_proposals=20
+        ),
+        real(2),
+    ),
+    ModelCase("gsn", _gsn((5,), num_walkback=2), binary(3), exact=_gsn_exact),
+    ModelCase("gsn_layers", _gsn((5, 4), 3, 0.5), levels(3, size=3)),
     ModelCase("vae", lambda: _vae(likelihoods.Bernoulli(), 1), binary(4), exact=_vae_exact),
     ModelCase(
         "vae_iwae_bound", lambda: _vae(likelihoods.Bernoulli(), 1, num_bound_samples=8), binary(4), exact=_vae_exact
@@ -522,6 +672,49 @@ SAMPLERS: list[SamplerCase] = [
         lambda x: -0.5 * x**2,
         lambda key, num: jax.random.normal(key, (num,)) / jnp.sqrt(0.6),
         targets.moments,
+    ),
+    SamplerCase(
+        "annealed_langevin",  # the last level, at which it stays: Langevin's own law
+        lambda log_density: annealed_langevin.sampler(lambda x, sigma: jax.grad(log_density)(x) / sigma**2, [1.0], 0.8),
+        lambda x: -0.5 * x**2,
+        lambda key, num: jax.random.normal(key, (num,)) / jnp.sqrt(0.6),
+        targets.moments,
+    ),
+    SamplerCase(
+        "sgld",  # keeps its own law, the sum of all noise so far
+        lambda log_density: sgld.sampler(targets.coins_gradient(log_density), targets.COINS_STEP),
+        targets.coins_prior,
+        targets.draw_coins,
+        targets.moments,
+        reversible=False,
+    ),
+    SamplerCase(
+        "mala",
+        lambda log_density: mala.sampler(log_density, 0.4),
+        targets.log_exp,
+        targets.draw_log_exp,
+        targets.moments,
+    ),
+    SamplerCase(
+        "mala_mass",
+        lambda log_density: mala.sampler(log_density, 0.3, inverse_mass={"x": 0.6, "y": 1.5}),
+        targets.pair,
+        targets.draw_pair,
+        targets.pair_statistics,
+    ),
+    SamplerCase(
+        "hmc",
+        lambda log_density: hmc.sampler(log_density, 0.7, 3),
+        targets.log_exp,
+        targets.draw_log_exp,
+        targets.moments,
+    ),
+    SamplerCase(
+        "hmc_jitter_mass",
+        lambda log_density: hmc.sampler(log_density, 0.4, (2, 6), inverse_mass={"x": 0.6, "y": 1.5}),
+        targets.pair,
+        targets.draw_pair,
+        targets.pair_statistics,
     ),
     SamplerCase(
         "rbm_gibbs",
