@@ -5,11 +5,13 @@ index into the step's key; so adding a consumer never shifts the numbers another
 the unbroken one drew, and example i is the same in a batch of 3, in a batch of 8, and on 8 devices.
 """
 
+import math
 import zlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jgen._types import Batch, Key, Keys
@@ -69,8 +71,34 @@ def with_index(batch: Batch, axis_name: str | None) -> Batch:
 
 
 def normal_like(key: Key, tree: Any) -> Any:
-    """Standard normal noise of the shapes and dtypes of `tree`'s leaves, with one key for each leaf."""
+    """Standard normal noise of the shapes and dtypes of `tree`'s leaves, from one draw."""
+    return _cut(jax.random.normal(key, (_total(tree),), _dtype(tree)), tree)
+
+
+def normal_and_uniform(key: Key, tree: Any) -> tuple[Any, Any]:
+    """(noise as of `normal_like`, one number uniform on [0, 1)) from one draw of bits.
+
+    Hashing is most of the time of a cheap Markov kernel's step; a key for the noise and one for the number would double
+    it.
+    """
+    dtype = _dtype(tree)
+    draws = jax.random.uniform(key, (_total(tree) + 1,), dtype)
+    # As `jax.random.normal` does it: √2·erf⁻¹ of a number in (−1, 1).
+    low = jnp.nextafter(jnp.asarray(-1, dtype), jnp.asarray(0, dtype))
+    return _cut(math.sqrt(2) * jax.lax.erf_inv(jnp.maximum(2 * draws[:-1] - 1, low)), tree), draws[-1]
+
+
+def _total(tree: Any) -> int:
+    return sum(jnp.size(x) for x in jax.tree.leaves(tree))
+
+
+def _dtype(tree: Any) -> Any:
+    return jnp.result_type(jnp.float32, *jax.tree.leaves(tree))
+
+
+def _cut(vector: Array, tree: Any) -> Any:
+    """`vector` cut into the leaves of `tree`, of their shapes and dtypes."""
     leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(key, len(leaves))
-    noise = [jax.random.normal(k, jnp.shape(x), jnp.result_type(x)) for k, x in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(structure, noise)
+    parts = jnp.split(vector, np.cumsum([jnp.size(x) for x in leaves])[:-1])
+    cut = [jnp.reshape(part, jnp.shape(x)).astype(jnp.result_type(x)) for part, x in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(structure, cut)

@@ -4,7 +4,6 @@ Chains start from exact draws, so nothing here depends on mixing: after 1 and af
 kept its mean (in pairs, which is far sharper than in groups), and a reversible kernel must not know past from future.
 """
 
-import collections
 import dataclasses
 import functools
 from typing import Any
@@ -15,58 +14,19 @@ import numpy as np
 import pytest
 import stat_checks as stat
 from cases import SAMPLERS, SamplerCase
+from sampler_checks import NUM, STEPS, after, cells, check_all, check_exchange, check_stationary, walk
 
 from jgen import Sampler, run
+from jgen.math import trees
 from jgen.samplers import metropolis
 
-NUM = 50_000
-STEPS = 10
 by_name = pytest.mark.parametrize("case", SAMPLERS, ids=lambda case: case.name)
-
-
-def _walk(case: SamplerCase, kernel: Sampler[Any], num: int = NUM) -> tuple[Any, Any]:
-    """Exact draws, and where chains from them stand after each of the steps: (num, ...) and (num, STEPS, ...)."""
-
-    def chain(key: Any, position: Any) -> Any:
-        init_key, run_key = jax.random.split(key)
-        state = kernel.init(init_key, position)
-        return run(run_key, kernel, state, STEPS, keep=lambda state, info: state.position)[1]
-
-    starts = case.draw(jax.random.key(11), num)
-    return starts, jax.jit(jax.vmap(chain))(jax.random.split(jax.random.key(12), num), starts)
 
 
 @functools.cache
 def _paths(name: str) -> tuple[Any, Any]:
     case = next(case for case in SAMPLERS if case.name == name)
-    return _walk(case, case.build(case.log_density))
-
-
-def _after(kept: Any, step: int) -> Any:
-    return jax.tree.map(lambda x: x[:, step - 1], kept)
-
-
-def _cells(case: SamplerCase, positions: Any) -> np.ndarray:
-    support = np.asarray(case.support())  # pyright: ignore[reportOptionalCall]
-    number = {row.tobytes(): i for i, row in enumerate(support)}
-    counts = collections.Counter(number[row.tobytes()] for row in np.asarray(positions, support.dtype))
-    return np.array([counts[i] for i in range(len(support))])
-
-
-def check_stationary(case: SamplerCase, starts: Any, ends: Any) -> None:
-    """Means are kept; a drift of a tenth of a standard deviation would be seen. Discrete laws are kept cell by cell."""
-    before, after = (np.asarray(case.statistics(x), np.float64) for x in (starts, ends))
-    stat.check_mean(after - before, 0.0, sees=0.1 * before.std(axis=0, ddof=1))
-    if case.support is not None:
-        log_p = np.asarray(jax.vmap(case.log_density)(case.support()), np.float64)
-        stat.check_counts(_cells(case, ends), np.exp(log_p - log_p.max()))
-
-
-def check_exchange(case: SamplerCase, starts: Any, ends: Any) -> None:
-    """E[a(x) b(y)] = E[a(y) b(x)] for every pair of statistics, as detailed balance demands."""
-    x, y = (np.asarray(case.statistics(z), np.float64) for z in (starts, ends))
-    rows, columns = np.triu_indices(x.shape[1], 1)
-    stat.check_mean(x[:, rows] * y[:, columns] - y[:, rows] * x[:, columns])
+    return walk(case, case.build(case.log_density))
 
 
 @by_name
@@ -76,30 +36,30 @@ def test_draws_are_exact_where_the_law_can_be_listed(case: SamplerCase) -> None:
         assert case.statistics(starts).shape[0] == NUM
         return
     log_p = np.asarray(jax.vmap(case.log_density)(case.support()), np.float64)
-    stat.check_counts(_cells(case, starts), np.exp(log_p - log_p.max()))
+    stat.check_counts(cells(case, starts), np.exp(log_p - log_p.max()))
 
 
 @by_name
 @pytest.mark.parametrize("step", [1, STEPS])
 def test_stays_on_its_target(case: SamplerCase, step: int) -> None:
     starts, kept = _paths(case.name)
-    check_stationary(case, starts, _after(kept, step))
+    check_stationary(case, starts, after(kept, step))
 
 
 @by_name
 def test_reversible_kernels_cannot_tell_past_from_future(case: SamplerCase) -> None:
     if case.reversible:
         starts, kept = _paths(case.name)
-        check_exchange(case, starts, _after(kept, 1))
-        check_exchange(case, starts, _after(kept, STEPS))
+        check_exchange(case, starts, after(kept, 1))
+        check_exchange(case, starts, after(kept, STEPS))
 
 
 @by_name
 def test_moves(case: SamplerCase) -> None:
     starts, kept = _paths(case.name)
     moved = np.zeros(NUM, bool)
-    for before, after in zip(jax.tree.leaves(starts), jax.tree.leaves(_after(kept, STEPS)), strict=True):
-        moved |= np.any(np.reshape(np.asarray(before) != np.asarray(after), (NUM, -1)), axis=1)
+    for old, new in zip(jax.tree.leaves(starts), jax.tree.leaves(after(kept, STEPS)), strict=True):
+        moved |= np.any(np.reshape(np.asarray(old) != np.asarray(new), (NUM, -1)), axis=1)
     assert moved.mean() > 0.5
 
 
@@ -189,7 +149,7 @@ def _mutants(log_density: Any) -> dict[str, Sampler[Any]]:
         proposed = state.position + jax.random.normal(key)
         accepted, prob = metropolis.accept(key, log_density(proposed) - state.log_density)
         new = metropolis.State(proposed, log_density(proposed))
-        return metropolis.select(accepted, new, state), metropolis.Info(accepted, prob)
+        return trees.select(accepted, new, state), metropolis.Info(accepted, prob)
 
     return {
         "drift without its ratio": metropolis.sampler(log_density, drifting),
@@ -207,15 +167,9 @@ LOG_EXP = next((case for case in SAMPLERS if case.name == "metropolis_random_wal
 def test_broken_kernels_are_caught(name: str) -> None:
     assert LOG_EXP is not None
     case = dataclasses.replace(LOG_EXP, build=lambda log_density: _mutants(log_density)[name])
-    starts, kept = _walk(case, case.build(case.log_density))
+    starts, kept = walk(case, case.build(case.log_density))
     with pytest.raises(AssertionError, match="z ="):
-        _check_all(case, starts, kept)
-
-
-def _check_all(case: SamplerCase, starts: Any, kept: Any) -> None:
-    for step in (1, STEPS):
-        check_stationary(case, starts, _after(kept, step))
-        check_exchange(case, starts, _after(kept, step))
+        check_all(case, starts, kept)
 
 
 def test_key_checker_catches_a_reused_key() -> None:

@@ -18,9 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jgen import random
 from jgen._types import Key, Scalar
-from jgen.sampler import Sampler, run
+from jgen.sampler import Sampler, parallel, run
 
 
 class State(NamedTuple):
@@ -126,15 +125,7 @@ def geometric(
         return (new - old) * jax.vmap(lambda x: log_target(x) - log_base(x))(position)
 
     def batched(beta: Any) -> Sampler[Any]:
-        one = kernel(lambda x: (1 - beta) * log_base(x) + beta * log_target(x))
-
-        def over_chains(function: Callable[[Key, Any], Any]) -> Callable[[Key, Any], Any]:
-            def call(key: Key, tree: Any) -> Any:
-                return jax.vmap(function)(random.example_keys(key, _num_chains(tree)), tree)
-
-            return call
-
-        return Sampler(over_chains(one.init), over_chains(one.step))
+        return parallel(kernel(lambda x: (1 - beta) * log_base(x) + beta * log_target(x)))
 
     return Path(increment, batched)
 

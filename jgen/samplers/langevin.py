@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jgen import random
 from jgen._checks import positive
 from jgen._types import Key, Scalar
+from jgen.math import trees
 from jgen.sampler import Sampler
 
 
@@ -35,11 +36,20 @@ class Info(NamedTuple):
     gradient_norm: Scalar
 
 
-def move(key: Key, position: Any, gradient: Any, step_size: Any) -> Any:
-    """x + step_size·gradient + √(2·step_size)·ξ."""
-    noise = random.normal_like(key, position)
+def at(log_density: Callable[[Any], Any], position: Any) -> State:
+    """The state at `position`."""
+    return State(position, *jax.value_and_grad(lambda x: jnp.asarray(log_density(x)))(position))
+
+
+def displace(position: Any, gradient: Any, noise: Any, step_size: Any) -> Any:
+    """x + step_size·gradient + √(2·step_size)·noise."""
     spread = jnp.sqrt(2 * step_size)
     return jax.tree.map(lambda x, g, n: x + jnp.asarray(step_size * g + spread * n, x.dtype), position, gradient, noise)
+
+
+def move(key: Key, position: Any, gradient: Any, step_size: Any) -> Any:
+    """x + step_size·gradient + √(2·step_size)·ξ."""
+    return displace(position, gradient, random.normal_like(key, position), step_size)
 
 
 def sampler(log_density: Callable[[Any], Any], step_size: Any) -> Sampler[State]:
@@ -54,16 +64,12 @@ def sampler(log_density: Callable[[Any], Any], step_size: Any) -> Sampler[State]
     """
     positive("step_size", step_size)
 
-    def at(position: Any) -> State:
-        value, gradient = jax.value_and_grad(lambda x: jnp.asarray(log_density(x)))(position)
-        return State(position, value, gradient)
-
     def init(key: Key, position: Any) -> State:
         del key
-        return at(position)
+        return at(log_density, position)
 
     def step(key: Key, state: State) -> tuple[State, Info]:
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(state.gradient)))
-        return at(move(key, state.position, state.gradient, step_size)), Info(norm)
+        norm = jnp.sqrt(trees.inner(state.gradient, state.gradient))
+        return at(log_density, move(key, state.position, state.gradient, step_size)), Info(norm)
 
     return Sampler(init, step)

@@ -6,6 +6,7 @@ Papers: Metropolis et al., 1953; Hastings, "Monte Carlo sampling methods using M
 Differs from the papers: nothing. A log r that is not a number rejects.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,6 +17,7 @@ from jaxtyping import Array, Bool
 from jgen import random
 from jgen._checks import positive
 from jgen._types import Key, Scalar
+from jgen.math import trees
 from jgen.sampler import Sampler
 
 Proposal: TypeAlias = Callable[[Key, Any], tuple[Any, Any]]
@@ -41,7 +43,22 @@ class Info(NamedTuple):
     accept_prob: Scalar
 
 
-def random_walk(scale: Any) -> Proposal:
+@dataclasses.dataclass(frozen=True)
+class RandomWalk:
+    """The proposal of `random_walk`; `move` is its deterministic part, so that the sampler may draw the noise."""
+
+    scale: Any
+
+    def __call__(self, key: Key, position: Any) -> tuple[Any, Any]:
+        """Draws the noise and moves."""
+        return self.move(random.normal_like(key, position), position), 0.0
+
+    def move(self, noise: Any, position: Any) -> Any:
+        """x + scale·noise."""
+        return jax.tree.map(lambda x, n, s: x + s * n, position, noise, trees.like(self.scale, position))
+
+
+def random_walk(scale: Any) -> RandomWalk:
     """x' = x + scale·ξ with ξ standard normal: symmetric.
 
     Args:
@@ -52,15 +69,7 @@ def random_walk(scale: Any) -> Proposal:
     """
     for leaf in jax.tree.leaves(scale):
         positive("scale", leaf)
-
-    def propose(key: Key, position: Any) -> tuple[Any, Any]:
-        noise = random.normal_like(key, position)
-        scales = scale if jax.tree.structure(scale) == jax.tree.structure(position) else None
-        if scales is None:
-            return jax.tree.map(lambda x, n: x + scale * n, position, noise), 0.0
-        return jax.tree.map(lambda x, n, s: x + s * n, position, noise, scales), 0.0
-
-    return propose
+    return RandomWalk(scale)
 
 
 def independence(draw: Callable[[Key], Any], log_prob: Callable[[Any], Any]) -> Proposal:
@@ -80,14 +89,14 @@ def independence(draw: Callable[[Key], Any], log_prob: Callable[[Any], Any]) -> 
 
 def accept(key: Key, log_ratio: Scalar) -> tuple[Bool[Array, ""], Scalar]:
     """(whether log u ≤ log_ratio, min(1, exp log_ratio)) for u uniform on (0, 1]; NaN is refused."""
+    return decide(jax.random.uniform(key), log_ratio)
+
+
+def decide(uniform: Scalar, log_ratio: Scalar) -> tuple[Bool[Array, ""], Scalar]:
+    """`accept` with a number drawn uniformly from [0, 1)."""
     # log1p(-u) and not log(u): u really is 0 once in 2²³ draws, and −inf accepts what π forbids.
-    accepted = jnp.log1p(-jax.random.uniform(key)) <= log_ratio
+    accepted = jnp.log1p(-uniform) <= log_ratio
     return accepted, jnp.where(jnp.isnan(log_ratio), 0.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
-
-
-def select(accepted: Bool[Array, ""], new: Any, old: Any) -> Any:
-    """The pytree `new` where `accepted`, else `old`."""
-    return jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
 
 
 def sampler(log_density: Callable[[Any], Any], propose: Proposal) -> Sampler[State]:
@@ -102,11 +111,17 @@ def sampler(log_density: Callable[[Any], Any], propose: Proposal) -> Sampler[Sta
         del key
         return State(position, jnp.asarray(log_density(position), jnp.result_type(float)))
 
-    def step(key: Key, state: State) -> tuple[State, Info]:
+    def draw(key: Key, position: Any) -> tuple[Any, Any, Scalar]:
+        if isinstance(propose, RandomWalk):
+            noise, uniform = random.normal_and_uniform(key, position)
+            return propose.move(noise, position), 0.0, uniform
         propose_key, accept_key = jax.random.split(key)
-        position, log_proposal_ratio = propose(propose_key, state.position)
+        return *propose(propose_key, position), jax.random.uniform(accept_key)
+
+    def step(key: Key, state: State) -> tuple[State, Info]:
+        position, log_proposal_ratio, uniform = draw(key, state.position)
         proposed = State(position, jnp.asarray(log_density(position), state.log_density.dtype))
-        accepted, prob = accept(accept_key, proposed.log_density - state.log_density + log_proposal_ratio)
-        return select(accepted, proposed, state), Info(accepted, prob)
+        accepted, prob = decide(uniform, proposed.log_density - state.log_density + log_proposal_ratio)
+        return trees.select(accepted, proposed, state), Info(accepted, prob)
 
     return Sampler(init, step)
