@@ -20,6 +20,7 @@ from jgen._types import Batch, Key, Metrics
 from jgen.autoregressive.decoding import token_noise
 from jgen.autoregressive.tokens import tokens_of
 from jgen.learners import CountingState, counting
+from jgen.math import discrete
 from jgen.model import Model
 
 LARGEST_TABLE = 2**26
@@ -60,16 +61,9 @@ def count(tokens: Int[Array, "batch time"], vocabulary_size: int, order: int) ->
     return Tables(initial, table(order, 0, length))
 
 
-def normalize(counts: Float[Array, "contexts tokens"], smoothing: float) -> Float[Array, "contexts tokens"]:
-    """(n(h, c) + α) / (n(h) + α V); uniform for a context that was never seen when α = 0."""
-    smoothed = counts + smoothing
-    total = jnp.sum(smoothed, axis=1, keepdims=True)
-    return jnp.where(total > 0, smoothed / jnp.where(total > 0, total, 1.0), 1.0 / counts.shape[1])
-
-
 def solve(counts: Tables, smoothing: float = 0.0) -> Tables:
     """The maximum-likelihood (α = 0) or smoothed probabilities."""
-    return jax.tree.map(lambda table: normalize(table, smoothing), counts)
+    return jax.tree.map(lambda table: discrete.frequencies(table, smoothing), counts)
 
 
 def log_prob(params: Tables, tokens: Int[Array, "batch time"]) -> Float[Array, " batch"]:
