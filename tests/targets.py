@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgen.energy import rbm
-from jgen.samplers import gibbs, metropolis
+from jgen.samplers import gibbs, metropolis, sgld
 
 SPINS = np.array(list(itertools.product([-1.0, 1.0], repeat=9)), np.float32)
 WEIGHTS = np.array([0.05, 0.3, 0.1, 0.25, 0.2, 0.1], np.float32)
@@ -142,3 +142,26 @@ def draw_machine(key: Any, num: int) -> Any:
 def machine_statistics(v: Any) -> Any:
     """Every unit and a product of two, (num, 6)."""
     return jnp.concatenate([v[:, 0], v[:, 0, :1] * v[:, 0, 1:2]], axis=1)
+
+
+COINS, COINS_BATCH, COINS_STEP = np.array([1.0] * 4 + [-1.0] * 2, np.float32), 3, 0.1
+
+
+def coins_prior(theta: Any) -> Any:
+    """log π of N(0, 1); with the COINS as draws of N(θ, 1) the posterior is N(2/7, 1/7)."""
+    return -0.5 * theta**2
+
+
+def coins_gradient(log_prior: Any) -> sgld.Gradient:
+    """Of the posterior, from minibatches."""
+    data = {"x": jnp.asarray(COINS)}
+    return sgld.minibatch(log_prior, lambda theta, example: -0.5 * (example["x"] - theta) ** 2, data, COINS_BATCH)
+
+
+def draw_coins(key: Any, num: int) -> Any:
+    """Exact draws of what a walk of constant steps keeps: θ = Σ_k (1 − 7ε)^k·(2ε·Σ x over a batch + √(2ε)·ξ)."""
+    kept = (1 - 7 * COINS_STEP) ** jnp.arange(40)
+    batch_key, noise_key = jax.random.split(key)
+    sums = jnp.sum(jax.random.choice(batch_key, jnp.asarray(COINS), (num, 40, COINS_BATCH)), axis=-1)
+    noise = jnp.sqrt(2 * COINS_STEP) * jax.random.normal(noise_key, (num, 40))
+    return (COINS_STEP * len(COINS) / COINS_BATCH * sums + noise) @ kept
