@@ -2,6 +2,7 @@
 
 from jgen.learners.alternating import AlternatingState, Player, alternating
 from jgen.learners.average import AverageState, average
+from jgen.learners.bagging import BaggingState, bagging
 from jgen.learners.contrastive import ContrastiveState, contrastive
 from jgen.learners.counting import CountingState, counting
 from jgen.learners.em import EMState, em
@@ -10,6 +11,7 @@ from jgen.learners.gradient import GradientState, gradient
 __all__ = [
     "AlternatingState",
     "AverageState",
+    "BaggingState",
     "ContrastiveState",
     "CountingState",
     "EMState",
@@ -17,6 +19,7 @@ __all__ = [
     "Player",
     "alternating",
     "average",
+    "bagging",
     "contrastive",
     "counting",
     "em",
