@@ -1,5 +1,6 @@
 """Learning an energy by contrasting data with chains of a sampler: contrastive divergence, persistent or not."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -38,7 +39,10 @@ def contrastive(
     num_steps: int = 1,
     persistent: bool = True,
     data_position: Callable[[Batch], Any] = lambda batch: batch["x"],
+    complete: Callable[[Key, Params, Any], Any] | None = None,
+    negatives: Callable[[Any], Any] = lambda chains: chains,
     penalty: Callable[[Params], Any] = lambda params: 0.0,
+    extra: Callable[[Params, Batch, Any, Any], tuple[Any, Metrics]] = lambda *args: (0.0, {}),
     evaluate: Callable[[Key, ContrastiveState, Batch], Metrics] | None = None,
     sample: Callable[[Key, ContrastiveState, int], Batch] | None = None,
     log_prob: Callable[[ContrastiveState, Batch], Any] | None = None,
@@ -55,7 +59,12 @@ def contrastive(
         num_steps: k, steps of the kernel per update.
         persistent: chains go on from where they stood (PCD), or start anew at the data in each update (CD-k).
         data_position: the part of a batch that the energy sees.
+        complete: (key, params, data position) -> positions: fills in what data leave open, such as hidden units, by
+            draws or, where the energy is linear in each of them, by means. No gradient passes through it.
+        negatives: the part of the chains that stands for the model, such as the coldest of tempered chains.
         penalty: (params) -> a scalar added to the objective, such as weight decay.
+        extra: (params, batch, energies of the data, energies of the negatives) -> (a scalar added to the objective,
+            metrics), such as a classification loss.
         axis_name: the mapped axis over which gradients and metrics are averaged; each shard keeps its own chains.
 
     Raises:
@@ -68,26 +77,64 @@ def contrastive(
         params, chains = init(key, batch)
         return ContrastiveState(params, chains, optimizer.init(params))
 
-    def gap(params: Params, data: Any, chains: Any) -> tuple[Scalar, Metrics]:
-        positive, negative = jnp.mean(energy(params, data)), jnp.mean(energy(params, chains))
-        metrics = {"energy_gap": positive - negative, "energy_data": positive, "energy_model": negative}
-        return positive - negative + penalty(params), metrics
+    def positives(key: Key, params: Params, batch: Batch) -> Any:
+        data = data_position(batch)
+        return data if complete is None else jax.lax.stop_gradient(complete(key, params, data))
+
+    gap = functools.partial(_gap, energy, negatives, penalty, extra)
 
     def update(key: Key, state: ContrastiveState, batch: Batch) -> tuple[ContrastiveState, Metrics]:
         random.batch_size(batch)  # raises where this is no batch
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        init_key, run_key = jax.random.split(key)
-        sampler, data = kernel(state.params), data_position(batch)
+        init_key, run_key, data_key = jax.random.split(key, 3)
+        sampler, data = kernel(state.params), positives(data_key, state.params, batch)
         start = state.chains if persistent else data
         chain, _ = run(run_key, sampler, sampler.init(init_key, start), num_steps)
         chains = jax.lax.stop_gradient(chain.position)
-        grads, metrics = mean_over(jax.grad(gap, has_aux=True)(state.params, data, chains), axis_name)
+        grads, metrics = mean_over(jax.grad(gap, has_aux=True)(state.params, batch, data, chains), axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         return ContrastiveState(optax.apply_updates(state.params, updates), chains, opt_state), metrics
 
     def measure(key: Key, state: ContrastiveState, batch: Batch) -> Metrics:
-        del key
-        return gap(state.params, data_position(batch), state.chains)[1]
+        return gap(state.params, batch, positives(key, state.params, batch), state.chains)[1]
 
     return Model(init_state, update, evaluate or measure, sample, log_prob)
+
+
+def _gap(
+    energy: Callable[[Params, Any], Any],
+    negatives: Callable[[Any], Any],
+    penalty: Callable[[Params], Any],
+    extra: Callable[[Params, Batch, Any, Any], tuple[Any, Metrics]],
+    params: Params,
+    batch: Batch,
+    data: Any,
+    chains: Any,
+) -> tuple[Scalar, Metrics]:
+    """The objective, and its parts as metrics."""
+    known, drawn = energy(params, data), energy(params, negatives(chains))
+    positive, negative = jnp.mean(known), jnp.mean(drawn)
+    added, metrics = extra(params, batch, known, drawn)
+    metrics = {"energy_gap": positive - negative, "energy_data": positive, "energy_model": negative, **metrics}
+    return positive - negative + penalty(params) + added, metrics
+
+
+def fantasies(key: Key, kernel: Sampler[Any], starts: Any, num: int, num_steps: int) -> Any:
+    """Positions of `num` chains, each from a random one of `starts`, after `num_steps`; chain i depends on (key, i).
+
+    Args:
+        key: of all chains.
+        kernel: a Sampler over a batch of chains.
+        starts: positions; every leaf has a leading axis of chains.
+        num: how many chains.
+        num_steps: steps of the kernel.
+    """
+
+    def one(key: Key) -> Any:
+        start_key, init_key, run_key = jax.random.split(key, 3)
+        row = jax.random.randint(start_key, (), 0, jax.tree.leaves(starts)[0].shape[0])
+        state = kernel.init(init_key, jax.tree.map(lambda leaf: leaf[row][None], starts))
+        return jax.tree.map(lambda leaf: leaf[0], run(run_key, kernel, state, num_steps)[0].position)
+
+    return jax.vmap(one)(random.example_keys(key, num))

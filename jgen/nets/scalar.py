@@ -6,22 +6,25 @@ from jaxtyping import Array, Float
 
 
 class SquaredError(nn.Module):
-    """½‖x − f(x, time)‖², f any network that keeps the shape (Salimans and Ho, 2021; Nijkamp et al., 2020).
+    """‖x − f(x, time)‖²/2std², f any network that keeps the shape: an autoencoder's error, or a denoiser's.
 
-    Where f starts at zero this starts as the energy of a standard normal, which makes it a safe first energy.
+    Salimans and Ho, "Should EBMs model the energy or the score?", 2021. Where f starts at zero this starts as the
+    energy of N(0, std²); where f is bounded its density has a normalizer.
 
     Attributes:
-        inner: f, (x, time) -> an array of the shape of x.
+        inner: f, (x, time) or (x) -> an array of the shape of x.
+        std: the unit of the error.
     """
 
     inner: nn.Module
+    std: float = 1.0
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch *shape"], time: Float[Array, " batch"] | None = None
     ) -> Float[Array, " batch"]:
         found = self.inner(x) if time is None else self.inner(x, time)
-        return 0.5 * jnp.sum(jnp.square(x - found), axis=tuple(range(1, x.ndim)))
+        return 0.5 * jnp.sum(jnp.square((x - found) / self.std), axis=tuple(range(1, x.ndim)))
 
 
 class Tilted(nn.Module):

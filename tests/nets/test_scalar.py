@@ -13,10 +13,10 @@ X = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
 
 
 def test_squared_error_is_half_the_squared_distance_from_the_inner_network():
-    net, inner = SquaredError(MLP((4, 3), jnp.tanh)), MLP((4, 3), jnp.tanh)
+    net, inner = SquaredError(MLP((4, 3), jnp.tanh), 0.5), MLP((4, 3), jnp.tanh)
     params, _ = linen.init(net, jax.random.key(0), X)
     found = linen.apply(inner, params["inner"], {}, X)
-    np.testing.assert_allclose(linen.apply(net, params, {}, X), 0.5 * np.sum((X - found) ** 2, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(linen.apply(net, params, {}, X), 2 * np.sum((X - found) ** 2, axis=1), rtol=1e-5)
 
 
 def test_tilted_is_the_network_and_a_gaussian():
