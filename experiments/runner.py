@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -56,8 +57,9 @@ def start(
         raise ValueError(f"`--num-steps` must be at least 1, got {config.num_steps}.")
     experiment = system.build(config, run.seed)
     new = workdir.claim(directory, description, _devices(run))
+    again = None if system.retrain is None else functools.partial(system.retrain, config, run.seed)
     try:
-        return execute(system, description, experiment, run, directory)
+        return execute(system, description, experiment, run, directory, again)
     except ValueError:
         if new:
             workdir.release(directory)
@@ -65,18 +67,36 @@ def start(
 
 
 def execute(
-    system: System, description: dict[str, Any], experiment: Experiment, run: options.Run, directory: pathlib.Path
+    system: System,
+    description: dict[str, Any],
+    experiment: Experiment,
+    run: options.Run,
+    directory: pathlib.Path,
+    again: Callable[[Outcome], Experiment] | None = None,
 ) -> dict[str, Any] | None:
-    """Trains, measures and draws; the summary, or None where a signal stopped the run."""
-    first, devices = jax.process_index() == 0, _devices(run)
-    if run.shard_state:
-        experiment = dataclasses.replace(experiment, shard_state=True)
-    with Progress(directory if first else None, tensorboard=run.tensorboard) as progress:
-        outcome = train(experiment, seed=run.seed, workdir=directory, observer=progress, devices=devices)
+    """Trains, measures and draws; the summary, or None where a signal stopped the run.
+
+    With `again`, what it makes of the outcome is trained next, in a directory of its own, and gives the result.
+    """
+    devices = _devices(run)
+    outcome = _train(experiment, run, directory, devices)
+    if outcome.finished and again is not None:
+        experiment = again(outcome)
+        outcome = _train(experiment, run, directory / "retrained", devices)
     if not outcome.finished:
         print(f"Stopped after step {outcome.step}; the same command goes on from there: {directory}")
         return None
+    first = jax.process_index() == 0
     return _finish(system, description, experiment, outcome, directory, devices) if first else None
+
+
+def _train(experiment: Experiment, run: options.Run, directory: pathlib.Path, devices: list[Any]) -> Outcome:
+    if run.shard_state:
+        experiment = dataclasses.replace(experiment, shard_state=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    first = directory if jax.process_index() == 0 else None
+    with Progress(first, tensorboard=run.tensorboard) as progress:
+        return train(experiment, seed=run.seed, workdir=directory, observer=progress, devices=devices)
 
 
 def _finish(

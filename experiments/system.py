@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jgen.train import Experiment
+from jgen.train import Experiment, Outcome
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +20,8 @@ class System:
             trained, `num_steps`.
         presets: {name: config}; the first is the default, and "smoke" (a few steps) is among them.
         build: (config, seed) -> Experiment.
+        retrain: (config, seed, outcome of `build`'s experiment) -> an experiment that starts anew and gives the result,
+            such as one on all data for as many updates as early stopping chose; None keeps the outcome.
         references: {preset: {metric: {"value", "source", "protocol"}}}, what the papers reached.
     """
 
@@ -30,4 +32,5 @@ class System:
     config: type[Any]
     presets: Mapping[str, Any]
     build: Callable[[Any, int], Experiment]
+    retrain: Callable[[Any, int, Outcome], Experiment] | None = None
     references: Mapping[str, Mapping[str, Mapping[str, Any]]] = dataclasses.field(default_factory=dict)

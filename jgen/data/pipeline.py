@@ -59,6 +59,13 @@ class Dataset:
         return len(next(iter(self.splits[split].values())))
 
 
+def with_validation(dataset: Dataset) -> Dataset:
+    """`dataset` with its validation examples in train too: to learn from once they have chosen when to stop."""
+    train, valid = dataset.splits["train"], dataset.splits["valid"]
+    both = {name: np.concatenate([np.asarray(x), np.asarray(valid[name])]) for name, x in train.items()}
+    return dataclasses.replace(dataset, splits={**dataset.splits, "train": both})
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """What the trainer draws from.

@@ -50,6 +50,7 @@ def test_em_equals_scikit_learn_from_the_same_start(covariance):
     np.testing.assert_allclose(found.means, theirs.means_, atol=1e-4)
     np.testing.assert_allclose(found.covariances, theirs.covariances_, atol=1e-4)
     np.testing.assert_allclose(mixture.log_prob(found, X), theirs.score_samples(IRIS), atol=2e-3)
+    assert float(jnp.mean(mixture.log_prob(found, X))) == pytest.approx(theirs.score(IRIS), abs=1e-4)
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])
