@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jgen._checks import at_least, positive
 from jgen._types import Key, Scalar
 from jgen.sampler import Sampler, parallel, run
 
@@ -50,8 +51,7 @@ class Path(NamedTuple):
     Attributes:
         increment: (position, β, β') -> (chains,), log f_{β'} − log f_β at each chain. Write it as a difference of
             small terms, not of two large sums.
-        kernel: (β) -> a Sampler over the batch of chains that keeps f_β. For the reverse direction it must be
-            reversible.
+        kernel: (β) -> a Sampler over the batch of chains that keeps f_β.
     """
 
     increment: Callable[[Any, Any, Any], Any]
@@ -92,6 +92,24 @@ class Sandwich(NamedTuple):
     gap: Scalar
     standard_error: Float[Array, "2"]
     ess: Float[Array, "2"]
+
+
+class Doubling(NamedTuple):
+    """What doubling the temperatures came to.
+
+    Attributes:
+        sandwich: of the last round.
+        betas: its temperatures.
+        counts: steps of every round.
+        gaps: the sandwich's gap in every round, nats.
+        converged: whether the last gap and its standard errors are within the tolerance.
+    """
+
+    sandwich: Sandwich
+    betas: Any
+    counts: tuple[int, ...]
+    gaps: tuple[float, ...]
+    converged: bool
 
 
 def temperatures(counts: Sequence[int] = (500, 4_000, 10_000), edges: Sequence[float] = (0.0, 0.5, 0.9, 1.0)) -> Any:
@@ -151,7 +169,7 @@ def sandwich(
 
     Args:
         key: split between the two directions.
-        path: its kernels must be reversible.
+        path: the densities.
         base_draws: exact draws at β = 0.
         target_draws: exact draws at β = 1; draws of a long chain make the upper bound approximate.
         betas: rising from 0 to 1, as `temperatures` gives them.
@@ -163,6 +181,43 @@ def sandwich(
     low, high = log_base_normalizer + forward.log_ratio, log_base_normalizer - reverse.log_ratio
     errors = jnp.stack([forward.standard_error, reverse.standard_error])
     return Sandwich(low, high, high - low, errors, jnp.stack([forward.ess, reverse.ess]))
+
+
+def refine(betas: Any) -> Any:
+    """Twice the steps: each of `betas`' steps is halved."""
+    table = np.asarray(betas, np.float64)
+    return np.interp(np.arange(2 * len(table) - 1) / 2, np.arange(len(table)), table)
+
+
+def double(
+    key: Key, bounds: Callable[[Key, Any], Sandwich], betas: Any, *, tolerance: float, max_doublings: int = 8
+) -> Doubling:
+    """Bounds log Z with twice, four times, … the steps of `betas`, until the bounds agree.
+
+    They agree when |gap| and both standard errors are at most `tolerance`. A gap that more temperatures do not close
+    means that the target's draws are none, or that no chain finds a mode: the last round is returned all the same.
+
+    Args:
+        key: round r draws from fold_in(key, r).
+        bounds: (key, betas) -> Sandwich, such as `sandwich` of a path; it is compiled once a round.
+        betas: of the first round.
+        tolerance: nats, positive.
+        max_doublings: rounds after the first, at least 0.
+
+    Raises:
+        ValueError: `tolerance` is not positive, or `max_doublings` is negative.
+    """
+    positive("tolerance", tolerance)
+    at_least("max_doublings", max_doublings, 0)
+    counts, gaps = [], []
+    while True:
+        found = jax.jit(lambda key, betas=betas: bounds(key, betas))(jax.random.fold_in(key, len(gaps)))
+        counts.append(len(betas) - 1)
+        gaps.append(float(found.gap))
+        converged = max(abs(gaps[-1]), float(jnp.max(found.standard_error))) <= tolerance
+        if converged or len(gaps) > max_doublings:
+            return Doubling(found, betas, tuple(counts), tuple(gaps), converged)
+        betas = refine(betas)
 
 
 def summarize(state: State) -> Estimate:

@@ -114,6 +114,37 @@ def test_sandwich_closes_with_more_temperatures() -> None:
     assert np.all(np.asarray(found.standard_error) < 0.03)
 
 
+def _bounds(key: Any, betas: Any) -> ais.Sandwich:
+    draws = jax.random.normal(jax.random.key(0), (300,)), _well_draws(300)
+    return ais.sandwich(key, _path(), *draws, betas, log_base_normalizer=0.5 * np.log(2 * np.pi))
+
+
+def test_temperatures_are_doubled_until_the_bounds_agree() -> None:
+    first = ais.temperatures([1, 1], [0, 0.8, 1])
+    found = ais.double(jax.random.key(3), _bounds, first, tolerance=0.1)
+    assert found.converged
+    assert len(found.gaps) == len(found.counts) > 1
+    assert found.counts == tuple(2 * 2**r for r in range(len(found.counts)))
+    assert abs(found.gaps[-1]) <= 0.1
+    assert float(jnp.max(found.sandwich.standard_error)) <= 0.1
+    again = jax.jit(lambda key: _bounds(key, found.betas))(jax.random.fold_in(jax.random.key(3), len(found.gaps) - 1))
+    np.testing.assert_allclose(again.gap, found.gaps[-1], atol=1e-6)
+    np.testing.assert_allclose(found.sandwich.forward, np.log(WELL_Z), atol=0.15)
+    short = ais.double(jax.random.key(3), _bounds, first, tolerance=1e-6, max_doublings=1)
+    assert not short.converged
+    assert short.counts == (2, 4)
+    with pytest.raises(ValueError, match=r"`tolerance` must be positive, got 0\.0"):
+        ais.double(jax.random.key(0), _bounds, first, tolerance=0.0)
+    with pytest.raises(ValueError, match="`max_doublings` must be at least 0, got -1"):
+        ais.double(jax.random.key(0), _bounds, first, tolerance=0.1, max_doublings=-1)
+
+
+def test_refining_halves_every_step() -> None:
+    np.testing.assert_allclose(ais.refine([0.0, 0.5, 0.9, 1.0]), [0, 0.25, 0.5, 0.7, 0.9, 0.95, 1])
+    assert ais.refine(ais.temperatures())[-1] == 1
+    assert len(ais.refine(ais.temperatures())) == 29_001
+
+
 def test_increments_are_summed_without_loss() -> None:
     """20,000 increments of 1e-3 on a weight of 10,000: a plain float32 sum loses some."""
     path = ais.Path(lambda x, old, new: jnp.full_like(x, 1e-3), lambda beta: _still())
