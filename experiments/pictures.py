@@ -76,6 +76,18 @@ def heatmap(path: pathlib.Path, named: Mapping[str, Any], extent: tuple[float, f
     _save(figure, path)
 
 
+def paths(path: pathlib.Path, named: Mapping[str, Any], values: Any, extent: tuple[float, float, float, float]) -> None:
+    """Writes one panel per name of (n, 2) points joined in their order, over `values` on a grid as in `heatmap`."""
+    figure, axes = _figure(1, len(named), 4.2 * len(named), 4.2)
+    for axis, (name, points) in zip(axes[0], named.items(), strict=True):
+        axis.imshow(np.asarray(values), origin="lower", extent=extent, cmap="Blues", aspect="auto")
+        points = np.asarray(points)
+        axis.plot(points[:, 0], points[:, 1], color="tab:red", linewidth=0.6, marker=".", markersize=3)
+        axis.set(xlim=extent[:2], ylim=extent[2:])
+        axis.set_title(name, fontsize=10)
+    _save(figure, path)
+
+
 def matrices(path: pathlib.Path, named: Mapping[str, Any], columns: int, ticks: Sequence[str] = ()) -> None:
     """Writes one panel per name of a matrix of non-negative values; `ticks` name its rows and columns."""
     rows = -(-len(named) // columns)

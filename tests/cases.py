@@ -53,7 +53,7 @@ from jgen.nets.scalar import SquaredError, Tilted
 from jgen.nets.tied import TiedLayers
 from jgen.nets.time_mlp import TimeMLP
 from jgen.nets.unet import UNet
-from jgen.samplers import annealed_langevin, gibbs, hmc, langevin, mala, metropolis, sgld
+from jgen.samplers import annealed_langevin, gibbs, hmc, langevin, mala, metropolis, nuts, sgld
 
 ADAM = optax.adam(1e-2)
 BATCH = 32
@@ -715,6 +715,13 @@ SAMPLERS: list[SamplerCase] = [
         targets.pair,
         targets.draw_pair,
         targets.pair_statistics,
+    ),
+    SamplerCase(
+        "nuts",
+        lambda log_density: nuts.sampler(log_density, 0.8, max_depth=3),
+        targets.log_exp,
+        targets.draw_log_exp,
+        targets.moments,
     ),
     SamplerCase(
         "rbm_gibbs",

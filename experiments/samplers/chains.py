@@ -1,6 +1,6 @@
 """Markov chains as a Model, so that the trainer drives a sampler: progress, resuming and a hash come for free.
 
-An "update" moves all chains by some steps and adds to running sums of statistics; nothing else is stored.
+An "update" moves all chains by some steps and adds to their streaming statistics; nothing else is stored.
 """
 
 import functools
@@ -13,12 +13,18 @@ import numpy as np
 import scipy.stats
 
 from experiments import pictures
+from experiments.samplers.planes import Plane
 from jgen import Model, Sampler, random, run
 from jgen._types import Batch, Key, Metrics
 from jgen.data import Data
-from jgen.metrics import chains
+from jgen.math import trees
+from jgen.metrics import chains, streaming
 from jgen.metrics.measurement import Measurement
+from jgen.sampler import parallel
 from jgen.train import Experiment
+
+DRAWN = 500
+"""Steps of every chain that the pictures show."""
 
 
 class ChainsState(NamedTuple):
@@ -27,16 +33,14 @@ class ChainsState(NamedTuple):
     Attributes:
         params: their positions, leading axis `chains`.
         rest: the sampler's states without the positions.
-        num: steps counted so far; negative during warm-up.
-        mean: of every statistic in every chain, (chains, statistics).
-        squares: sums of squared deviations from it, (chains, statistics).
+        num_updates: made so far.
+        seen: the statistics and acceptance probabilities since warm-up.
     """
 
     params: Any
     rest: Any
-    num: jax.Array
-    mean: jax.Array
-    squares: jax.Array
+    num_updates: jax.Array
+    seen: streaming.Batches
 
 
 def model(
@@ -48,31 +52,31 @@ def model(
         sampler: the kernel of one chain.
         statistics: (position) -> (statistics,), what is averaged.
         num_steps: steps per update.
-        warm_up: updates that the sums leave out.
+        warm_up: updates that the statistics leave out.
     """
+    kernel = parallel(sampler)
+
+    def value(state: Any, info: Any) -> Any:
+        found = {"statistics": jax.vmap(statistics)(state.position)}
+        return {**found, "accept_prob": info.accept_prob} if hasattr(info, "accept_prob") else found
+
+    reducer = streaming.batches(value)
 
     def init(key: Key, batch: Batch) -> ChainsState:
-        state = jax.vmap(sampler.init)(random.batch_keys(key, batch), batch["x"])
-        zeros = jnp.zeros_like(jax.vmap(statistics)(state.position))
-        count = jnp.full((), -warm_up * num_steps, jnp.int32)
-        return ChainsState(state.position, state._replace(position=None), count, zeros, jnp.copy(zeros))
+        random.batch_size(batch)  # raises where this is no batch
+        state = kernel.init(key, batch["x"])
+        seen = reducer.empty(*jax.eval_shape(kernel.step, key, state))
+        return ChainsState(state.position, state._replace(position=None), jnp.zeros((), jnp.int32), seen)
 
     def update(key: Key, state: ChainsState, batch: Batch) -> tuple[ChainsState, Metrics]:
         del batch
+        start = state.rest._replace(position=state.params)
+        end, seen = run(key, kernel, start, num_steps, keep=reducer, kept=state.seen)
+        seen = trees.select(state.num_updates >= warm_up, seen, state.seen)
+        new = ChainsState(end.position, end._replace(position=None), state.num_updates + 1, seen)
+        return new, _metrics(seen)
 
-        def keep(state: Any, info: Any) -> Any:
-            return statistics(state.position), getattr(info, "accept_prob", None)
-
-        def chain(key: Key, start: Any) -> Any:
-            return run(key, sampler, start, num_steps, keep=keep)
-
-        starts = state.rest._replace(position=state.params)
-        ends, (values, accept_prob) = jax.vmap(chain)(random.example_keys(key, state.mean.shape[0]), starts)
-        new = _add(state, values)._replace(params=ends.position, rest=ends._replace(position=None))
-        metrics = {"r_hat": _largest_r_hat(new)}
-        return new, metrics if accept_prob is None else {**metrics, "accept_prob": jnp.mean(accept_prob)}
-
-    return Model(init, update, lambda key, state, batch: {"r_hat": _largest_r_hat(state)})
+    return Model(init, update, lambda key, state, batch: _metrics(state.seen))
 
 
 def experiment(
@@ -93,7 +97,7 @@ def experiment(
         statistics: (position) -> (statistics,).
         exact: {name: mean under the target}, in the order of the statistics.
         starts: (chains, ...) positions.
-        draw: (positions (n, ...), directory) -> None, of the last 500 steps of every chain.
+        draw: (positions (chains, DRAWN, ...), directory) -> None.
         num_updates: updates of the trainer.
         steps_per_update: steps of each chain in one of them.
         protocol: what the target and the sampler are.
@@ -105,12 +109,9 @@ def experiment(
         yield batch, len(starts)
 
     def picture(key: Key, state: ChainsState, directory: Any) -> None:
-        def chain(key: Key, start: Any) -> Any:
-            return run(key, sampler, start, 500, keep=lambda state, info: state.position)[1]
-
-        states = state.rest._replace(position=state.params)
-        kept = jax.jit(jax.vmap(chain))(random.example_keys(key, len(starts)), states)
-        draw(np.asarray(kept), directory)
+        start = state.rest._replace(position=state.params)
+        walk = jax.jit(lambda key: run(key, parallel(sampler), start, DRAWN, keep=streaming.position)[1])
+        draw(np.swapaxes(np.asarray(walk(key)), 0, 1), directory)
 
     chains_model = model(sampler, statistics, num_steps=steps_per_update, warm_up=num_updates // 10)
     text = f"{protocol}, {len(starts)} chains of {num_updates * steps_per_update} steps, a tenth of them warm-up"
@@ -120,48 +121,65 @@ def experiment(
     )
 
 
-def _measure(exact: Mapping[str, float], protocol: str, key: Key, state: ChainsState) -> dict[str, Measurement]:
-    """Every mean, and its distance from the exact one in standard errors of the chains' means (Student's t)."""
-    del key
-    means, squares, num = (np.asarray(x, np.float64) for x in (state.mean, state.squares, state.num))
-    errors = means.std(axis=0, ddof=1) / np.sqrt(len(means))
-    general = functools.partial(Measurement, kind="estimate", split="-", protocol=protocol)
-    found = {name: general(float(value), "-") for name, value in zip(exact, means.mean(axis=0), strict=True)}
-    distances = (means.mean(axis=0) - np.array(list(exact.values()))) / np.maximum(errors, 1e-300)
-    for name, distance in zip(exact, distances, strict=True):
-        found[f"{name}_error"] = general(float(distance), "standard errors")
-    threshold = float(scipy.stats.t.isf(0.005 / len(exact), len(means) - 1))
-    found["largest_error_at_1_percent"] = general(threshold, "standard errors")
-    within = np.mean(squares / max(float(num) - 1, 1), axis=0)
-    found["ess"] = general(float(np.min(within / np.maximum(errors, 1e-300) ** 2)), "draws")
-    found["r_hat"] = general(float(_largest_r_hat(state)), "-")
-    return found
+def on_plane(
+    plane: Plane, sampler: Sampler[Any], num_chains: int, num_updates: int, steps_per_update: int, protocol: str
+) -> Experiment:
+    """`experiment` on a density of the plane, with the pictures of `draw_plane`."""
+    return experiment(
+        sampler,
+        plane.statistics,
+        plane.exact,
+        plane.starts(num_chains),
+        functools.partial(draw_plane, plane),
+        num_updates=num_updates,
+        steps_per_update=steps_per_update,
+        protocol=protocol,
+    )
 
 
-def _add(state: ChainsState, values: Any) -> ChainsState:
-    """Welford's sums with a block of values, (chains, steps, statistics) (Chan's rule); in warm-up they stay 0."""
-    steps = values.shape[1]
-    num = state.num + steps
-    block = jnp.mean(values, axis=1)
-    moved, counted = block - state.mean, jnp.maximum(num, 1)
-    inside = jnp.sum(jnp.square(values - block[:, None]), axis=1)
-    between = jnp.square(moved) * (jnp.maximum(state.num, 0) * (steps / counted))
-    mean = jnp.where(num > 0, state.mean + moved * (steps / counted), state.mean)
-    squares = jnp.where(num > 0, state.squares + inside + between, state.squares)
-    return state._replace(num=num, mean=mean, squares=squares)
+def draw_plane(plane: Plane, points: np.ndarray, directory: Any) -> None:
+    """Writes pictures of (chains, steps, 2) positions.
 
-
-def _largest_r_hat(state: ChainsState) -> Any:
-    num = jnp.maximum(state.num, 2)
-    ratios = chains.r_hat(state.mean, state.squares / (num - 1), num)
-    return jnp.where(state.num > 1, jnp.max(jnp.nan_to_num(ratios, nan=jnp.inf)), 1.0)
-
-
-def draw_plane(log_density: Any, box: tuple[float, float, float, float], points: np.ndarray, directory: Any) -> None:
-    """Writes samples.png: the histogram of the chains' positions in the plane beside the density, over `box`."""
-    points, bins = points.reshape(-1, 2), 80
-    histogram, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=bins, range=[box[2:], box[:2]], density=True)
+    samples.png: their histogram beside the density; trajectory.png: the first 30 and all steps of one chain;
+    autocorrelation.png: of both coordinates, over all chains.
+    """
+    box, bins = plane.box, 80
+    flat = points.reshape(-1, 2)
+    histogram, _, _ = np.histogram2d(flat[:, 1], flat[:, 0], bins=bins, range=[box[2:], box[:2]], density=True)
     x, y = (np.linspace(low, high, bins) for low, high in (box[:2], box[2:]))
     grid = jnp.stack([jnp.asarray(a) for a in np.meshgrid(x, y)], axis=-1)
-    exact = np.exp(np.asarray(jax.vmap(jax.vmap(log_density))(grid)))
+    exact = np.exp(np.asarray(jax.vmap(jax.vmap(plane.log_density))(grid)))
     pictures.heatmap(directory / "samples.png", {"chains": histogram, "density": exact}, box)
+    walks = {f"{num} steps of one chain": points[0, :num] for num in (30, points.shape[1])}
+    pictures.paths(directory / "trajectory.png", walks, exact, box)
+    num_lags = min(100, points.shape[1])
+    named = {
+        name: (np.arange(num_lags), chains.autocorrelation(jnp.asarray(points[..., i]), num_lags))
+        for i, name in enumerate("xy")
+    }
+    pictures.lines(directory / "autocorrelation.png", named, "steps between two draws")
+
+
+def _metrics(seen: streaming.Batches) -> Metrics:
+    """The largest R̂ (1 while it is unknown), and the mean acceptance probability where the kernel tells it."""
+    found = streaming.summary(seen)
+    known = seen.num >= 2 * seen.size
+    largest = jnp.max(jnp.nan_to_num(found.r_hat["statistics"], nan=jnp.inf))
+    metrics = {"r_hat": jnp.where(known, largest, 1.0)}
+    return {**metrics, "accept_prob": found.mean["accept_prob"]} if "accept_prob" in found.mean else metrics
+
+
+def _measure(exact: Mapping[str, float], protocol: str, key: Key, state: ChainsState) -> dict[str, Measurement]:
+    """Every mean, and its distance from the exact one in Monte-Carlo standard errors."""
+    del key
+    seen = jax.jit(streaming.summary)(state.seen)
+    means, errors = (np.asarray(x["statistics"], np.float64) for x in (seen.mean, seen.monte_carlo_error))
+    general = functools.partial(Measurement, kind="estimate", split="-", protocol=protocol)
+    found = {name: general(float(value), "-") for name, value in zip(exact, means, strict=True)}
+    distances = (means - np.array(list(exact.values()))) / np.maximum(errors, 1e-300)
+    for name, distance in zip(exact, distances, strict=True):
+        found[f"{name}_error"] = general(float(distance), "standard errors")
+    threshold = float(scipy.stats.norm.isf(0.005 / len(exact)))
+    found["largest_error_at_1_percent"] = general(threshold, "standard errors")
+    found["ess"] = general(float(np.min(seen.ess["statistics"])), "draws")
+    return {**found, **{name: general(float(value), "-") for name, value in _metrics(state.seen).items()}}

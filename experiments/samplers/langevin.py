@@ -13,19 +13,12 @@ Paper: Roberts and Tweedie, "Exponential convergence of Langevin distributions a
 """
 
 import dataclasses
-import functools
-from typing import Any
-
-import jax.numpy as jnp
-import numpy as np
 
 from experiments.runner import main
-from experiments.samplers import chains
+from experiments.samplers import chains, planes
 from experiments.system import System
 from jgen.samplers import langevin
 from jgen.train import Experiment
-
-EXACT = {"mean_x": 0.0, "mean_x2": 0.917670861, "mean_x4": 0.980170861, "mean_y": 0.0, "mean_y2": 1.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,24 +39,16 @@ PRESETS = {
 }
 
 
-def log_density(z: Any) -> Any:
-    """log π(x, y), up to a constant."""
-    return -4 * jnp.square(jnp.square(z[0]) - 1) - 0.5 * jnp.square(z[1])
-
-
 def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
     del seed
-    starts = np.random.default_rng(0).uniform(-1.5, 1.5, (config.num_chains, 2)).astype(np.float32)
-    return chains.experiment(
-        langevin.sampler(log_density, config.step_size),
-        lambda z: jnp.stack([z[0], z[0] ** 2, z[0] ** 4, z[1], z[1] ** 2]),
-        EXACT,
-        starts,
-        functools.partial(chains.draw_plane, log_density, (-2.0, 2.0, -3.0, 3.0)),
-        num_updates=config.num_steps,
-        steps_per_update=config.steps_per_update,
-        protocol=f"double well, unadjusted steps of size {config.step_size} (biased to that order)",
+    return chains.on_plane(
+        planes.DOUBLE_WELL,
+        langevin.sampler(planes.DOUBLE_WELL.log_density, config.step_size),
+        config.num_chains,
+        config.num_steps,
+        config.steps_per_update,
+        f"double well, unadjusted steps of size {config.step_size} (biased to that order)",
     )
 
 
@@ -75,13 +60,7 @@ SYSTEM = System(
     config=Config,
     presets=PRESETS,
     build=build,
-    references={
-        preset: {
-            name: {"value": value, "source": "quadrature in float64", "protocol": "exact moment of the target"}
-            for name, value in EXACT.items()
-        }
-        for preset in ("double_well", "fine")
-    },
+    references={preset: planes.DOUBLE_WELL.references() for preset in ("double_well", "fine")},
 )
 
 if __name__ == "__main__":

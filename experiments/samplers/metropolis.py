@@ -10,19 +10,12 @@ Paper: Haario, Saksman and Tamminen, "Adaptive proposal distribution for random 
 """
 
 import dataclasses
-import functools
-from typing import Any
-
-import jax.numpy as jnp
-import numpy as np
 
 from experiments.runner import main
-from experiments.samplers import chains
+from experiments.samplers import chains, planes
 from experiments.system import System
 from jgen.samplers import metropolis
 from jgen.train import Experiment
-
-EXACT = {"mean_x": 0.0, "mean_y": 0.0, "mean_x2": 4.0, "mean_y2": 9.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,24 +33,16 @@ class Config:
 PRESETS = {"banana": Config(), "smoke": Config(num_steps=2, steps_per_update=10, num_chains=8)}
 
 
-def log_density(z: Any) -> Any:
-    """log π(x, y), up to a constant."""
-    return -(z[0] ** 2) / 8 - 0.5 * (z[1] - (z[0] ** 2 - 4) / 2) ** 2
-
-
 def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
     del seed
-    starts = 3.0 * np.random.default_rng(0).normal(size=(config.num_chains, 2)).astype(np.float32)
-    return chains.experiment(
-        metropolis.sampler(log_density, metropolis.random_walk(config.scale)),
-        lambda z: jnp.concatenate([z, z**2]),
-        EXACT,
-        starts,
-        functools.partial(chains.draw_plane, log_density, (-7.0, 7.0, -6.0, 18.0)),
-        num_updates=config.num_steps,
-        steps_per_update=config.steps_per_update,
-        protocol=f"banana, random walk of scale {config.scale}",
+    return chains.on_plane(
+        planes.BANANA,
+        metropolis.sampler(planes.BANANA.log_density, metropolis.random_walk(config.scale)),
+        config.num_chains,
+        config.num_steps,
+        config.steps_per_update,
+        f"banana, random walk of scale {config.scale}",
     )
 
 
@@ -69,12 +54,7 @@ SYSTEM = System(
     config=Config,
     presets=PRESETS,
     build=build,
-    references={
-        "banana": {
-            name: {"value": value, "source": "by construction", "protocol": "exact moment"}
-            for name, value in EXACT.items()
-        }
-    },
+    references={"banana": planes.BANANA.references()},
 )
 
 if __name__ == "__main__":
