@@ -57,7 +57,7 @@ PRESETS = {
     "product": Config(joint=False),
     "grey": Config(data="patches", joint=False, pooled=True),
     "digits": Config(data="digits", joint=False),
-    "iris": Config(data="table:iris", num_bins=8),
+    "iris": Config(data="table:iris", num_bins=8, joint=False),
 }
 
 
@@ -91,7 +91,8 @@ def _model(config: Config, dataset: Dataset, train: np.ndarray, num_bins: int, *
     else:
         low, high = train.min(axis=0), train.max(axis=0)
         space = MARGIN * (high - low)
-        edges = [histogram.equal_widths(*ends, num_bins) for ends in zip(low - space, high + space, strict=True)]
+        ends = zip((low - space).tolist(), (high + space).tolist(), strict=True)
+        edges = [histogram.equal_widths(*pair, num_bins) for pair in ends]
     return histogram.model(edges, joint=joint, smoothing=config.smoothing)
 
 
@@ -112,22 +113,26 @@ def _filled(state: Any) -> np.ndarray:
 
 
 def _draw(config: Config, dataset: Dataset, splits: Any, key: Key, state: Any, directory: pathlib.Path) -> None:
-    num = 64 if len(dataset.shape) == 3 else 2_000
+    num = 64 if len(dataset.shape) == 3 and not config.pooled else 2_000
     drawn = jax.jit(histogram.sample, static_argnums=2)(key, state.params, num)
     if dataset.levels is None:
         _draw_bins(config, dataset, splits, directory)
     if drawn.shape[1] == 1:
         edges, mass = np.asarray(state.params.edges)[0], np.asarray(state.params.mass)[0]
-        counts, _ = np.histogram(drawn[:, 0], edges)
         x = (edges[1:] + edges[:-1]) / 2
-        named = {"samples": (x, counts / num / np.diff(edges)), "density": (x, mass / np.diff(edges))}
-        pictures.lines(directory / "samples.png", named, "value")
+        below = np.mean(np.asarray(drawn)[:, 0][None] <= edges[1:, None], axis=1)
+        panels = {
+            "density": {"histogram": (x, mass / np.diff(edges))},
+            "share below": {"histogram": (edges[1:], np.cumsum(mass)), f"{num} samples": (edges[1:], below)},
+        }
+        pictures.line_panels(directory / "samples.png", panels, "value")
     elif len(dataset.shape) == 3:
         levels = np.round(np.asarray(drawn)).clip(0, (dataset.levels or 2) - 1)
         pictures.grid(directory / "samples.png", levels.reshape(-1, *dataset.shape) / ((dataset.levels or 2) - 1))
     else:
         named = {"data": splits["train"][:num, :2], "samples": drawn[:, :2]}
-        limit = float(max(np.abs(points).max() for points in named.values()))
+        # Toys are centered, and drawn on one scale; a table's columns have each their own.
+        limit = float(np.abs(drawn).max()) if dataset.synthetic else None
         pictures.scatter(directory / "samples.png", named, limit=limit)
         _draw_densities(config, dataset, splits["train"], directory)
 

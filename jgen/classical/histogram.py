@@ -79,19 +79,23 @@ def count(
     edges: Float[Array, "dims edges"], x: Float[Array, "batch dims"], *, joint: bool = False
 ) -> Float[Array, "factors cells"]:
     """How many examples lie in each cell; those outside the edges in none."""
-    (dims, bins), own = (edges.shape[0], edges.shape[1] - 1), cells(edges, x)
-    if joint:
-        own, dims, bins = discrete.row(own, (bins,) * dims)[:, None], 1, bins**dims
+    dims, bins = edges.shape[0], edges.shape[1] - 1
+    own = _numbered(edges, cells(edges, x), joint)
     weight = jnp.broadcast_to(inside(edges, x)[:, None], own.shape).astype(jnp.float32)
-    return jnp.zeros((dims, bins)).at[jnp.arange(dims)[None], own].add(weight)
+    counts = jnp.zeros((1, bins**dims) if joint else (dims, bins))
+    return counts.at[jnp.arange(len(counts))[None], own].add(weight)
+
+
+def _numbered(edges: Any, bins: Any, joint: bool) -> Any:
+    """(batch, factors), the number of each factor's cell."""
+    return discrete.row(bins, (edges.shape[1] - 1,) * len(edges))[:, None] if joint else bins
 
 
 def log_prob(params: Histogram, x: Float[Array, "batch dims"]) -> Float[Array, " batch"]:
     """log p(x) in nats: the log-mass of its cells less their log-volume; −inf in empty cells and outside the edges."""
     edges, mass = params
-    bins, own = cells(edges, x), cells(edges, x)
-    if len(mass) < len(edges):
-        own = discrete.row(bins, (edges.shape[1] - 1,) * len(edges))[:, None]
+    bins = cells(edges, x)
+    own = _numbered(edges, bins, len(mass) < len(edges))
     log_mass = jnp.sum(jnp.log(mass)[jnp.arange(len(mass))[None], own], axis=1)
     log_volume = jnp.sum(jnp.log(jnp.diff(edges, axis=1))[jnp.arange(len(edges))[None], bins], axis=1)
     return jnp.where(inside(edges, x), log_mass - log_volume, -jnp.inf)

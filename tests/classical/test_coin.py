@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
-from stat_checks import check_counts
+from stat_checks import check_cdf, check_counts
 
 from jgen.classical import coin
 
@@ -123,6 +123,20 @@ def test_draws_have_the_predictive_law():
     drawn = np.asarray(jax.jit(coin.sample, static_argnums=2)(jax.random.key(0), AFTER, 20_000))
     for i, mean in enumerate(np.asarray(coin.mean(AFTER))):
         check_counts([(drawn[:, i] == 0).sum(), (drawn[:, i] == 1).sum()], [1 - mean, mean])
+
+
+def test_the_truth_is_a_draw_from_its_posterior():
+    """Simulation-based calibration with all of the posterior: the truth's place in it is uniform."""
+    generator = np.random.default_rng(0)
+    rate = generator.beta(2.0, 5.0, 20_000)
+    heads = generator.binomial(10, rate)
+
+    @jax.jit
+    def place(rate, heads):
+        prior = coin.Beta(jnp.full_like(rate, 2.0), jnp.full_like(rate, 5.0))
+        return coin.cdf(coin.posterior(prior, coin.Flips(heads, 10.0 - heads)), rate)
+
+    check_cdf(place(jnp.asarray(rate, jnp.float32), jnp.asarray(heads, jnp.float32)), lambda u: u, sees=0.05)
 
 
 def test_a_posterior_that_forgets_its_prior_is_caught(monkeypatch):

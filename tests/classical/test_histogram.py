@@ -12,6 +12,8 @@ from jgen.classical import histogram
 X = jnp.asarray(np.random.default_rng(0).gamma(2.0, size=(500, 2)), jnp.float32)
 EDGES = np.array([[0.0, 0.5, 1.0, 1.5, 3.0, 16.0], [0.0, 0.25, 1.0, 2.0, 4.0, 16.0]], np.float32)
 
+log_prob, cdf, quantile = jax.jit(histogram.log_prob), jax.jit(histogram.cdf), jax.jit(histogram.quantile)
+
 
 def learned(x, edges, **keywords):
     model = histogram.model(edges, **keywords)
@@ -30,17 +32,17 @@ def test_density_is_counts_over_n_times_width(line):
     counts, _ = np.histogram(X[:, 0], EDGES[0])
     middles = (EDGES[0, 1:] + EDGES[0, :-1]) / 2
     expected = counts / (len(X) * np.diff(EDGES[0]))
-    np.testing.assert_allclose(np.exp(histogram.log_prob(params, jnp.asarray(middles)[:, None])), expected, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(log_prob(params, jnp.asarray(middles)[:, None])), expected, rtol=1e-5)
     np.testing.assert_allclose(np.sum(params.mass), 1.0, rtol=1e-6)
 
 
 def test_density_cdf_and_quantile_are_scipys(line):
     params, theirs = line
     x = jnp.linspace(-1.0, 17.9, 400)[:, None]
-    np.testing.assert_allclose(np.exp(histogram.log_prob(params, x)), theirs.pdf(x[:, 0]), rtol=1e-5)
-    np.testing.assert_allclose(histogram.cdf(params, x)[:, 0], theirs.cdf(x[:, 0]), atol=1e-6)
+    np.testing.assert_allclose(np.exp(log_prob(params, x)), theirs.pdf(x[:, 0]), rtol=1e-5)
+    np.testing.assert_allclose(cdf(params, x)[:, 0], theirs.cdf(x[:, 0]), atol=1e-6)
     u = jnp.linspace(0.001, 0.999, 300)[:, None]
-    np.testing.assert_allclose(histogram.quantile(params, u)[:, 0], theirs.ppf(u[:, 0]), rtol=1e-4)
+    np.testing.assert_allclose(quantile(params, u)[:, 0], theirs.ppf(u[:, 0]), rtol=1e-4)
 
 
 def test_a_joint_grid_is_numpys_and_a_product_is_that_of_its_margins():
@@ -48,24 +50,24 @@ def test_a_joint_grid_is_numpys_and_a_product_is_that_of_its_margins():
     middles = np.stack(np.meshgrid(*((EDGES[:, 1:] + EDGES[:, :-1]) / 2), indexing="ij"), axis=-1).reshape(-1, 2)
     middles = jnp.asarray(middles)
     joint, product = learned(X, EDGES, joint=True), learned(X, EDGES)
-    np.testing.assert_allclose(np.exp(histogram.log_prob(joint, middles)), theirs.ravel(), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(log_prob(joint, middles)), theirs.ravel(), rtol=1e-5)
     margins = [np.histogram(X[:, d], EDGES[d], density=True)[0] for d in range(2)]
-    np.testing.assert_allclose(np.exp(histogram.log_prob(product, middles)), np.outer(*margins).ravel(), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(log_prob(product, middles)), np.outer(*margins).ravel(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("joint", [False, True])
 def test_quantile_inverts_the_cdf(joint):
     params = learned(X, EDGES, joint=joint)
     u = jax.random.uniform(jax.random.key(1), (1_000, 2))
-    x = jax.jit(histogram.quantile)(params, u)
-    assert np.all(np.isfinite(histogram.log_prob(params, x)))
-    np.testing.assert_allclose(jax.jit(histogram.cdf)(params, x), u, atol=2e-5)
+    x = quantile(params, u)
+    assert np.all(np.isfinite(log_prob(params, x)))
+    np.testing.assert_allclose(cdf(params, x), u, atol=2e-5)
 
 
 def test_one_bin_is_uniform():
     params = learned(X, [[0.0, 16.0]] * 2)
-    np.testing.assert_allclose(histogram.log_prob(params, X), -2 * np.log(16.0), rtol=1e-6)
-    np.testing.assert_allclose(histogram.cdf(params, X), X / 16.0, rtol=1e-5)
+    np.testing.assert_allclose(log_prob(params, X), -2 * np.log(16.0), rtol=1e-6)
+    np.testing.assert_allclose(cdf(params, X), X / 16.0, rtol=1e-5)
 
 
 def test_samples_follow_the_cdf_and_fill_the_cells(line):
@@ -80,7 +82,7 @@ def test_samples_follow_the_cdf_and_fill_the_cells(line):
 def test_a_product_in_place_of_the_joint_grid_is_caught():
     x = jnp.repeat(X[:, :1], 2, axis=1)  # two coordinates that are one
     joint, product = learned(x, EDGES, joint=True), learned(x, EDGES)
-    drawn = np.asarray(histogram.sample(jax.random.key(3), product, 5_000))
+    drawn = np.asarray(jax.jit(histogram.sample, static_argnums=2)(jax.random.key(3), product, 5_000))
     with pytest.raises(AssertionError):
         check_counts(np.histogramdd(drawn, EDGES)[0].ravel(), np.asarray(joint.mass)[0])
 
@@ -96,10 +98,10 @@ def test_bins_without_mass_are_never_drawn():
     x = jnp.array([[0.5], [2.5]])
     params = learned(x, [0.0, 1.0, 2.0, 3.0, 4.0])
     u = jnp.array([[0.0], [0.5 - 1e-7], [0.5], [1.0 - 2**-23], [1.0]])
-    found = histogram.quantile(params, u)[:, 0]
+    found = quantile(params, u)[:, 0]
     np.testing.assert_array_equal(np.floor(found), [0, 0, 2, 2, 2])
-    assert np.all(np.isfinite(histogram.log_prob(params, found[:, None])))
-    assert histogram.log_prob(params, jnp.array([[1.5], [9.0]])).tolist() == [-np.inf, -np.inf]
+    assert np.all(np.isfinite(log_prob(params, found[:, None])))
+    assert log_prob(params, jnp.array([[1.5], [9.0]])).tolist() == [-np.inf, -np.inf]
 
 
 def test_smoothing_starts_every_count_and_no_data_are_uniform():
