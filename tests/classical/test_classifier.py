@@ -51,7 +51,7 @@ def test_naive_bayes_equals_scikit_learn():
 @pytest.mark.parametrize(("levels", "smoothing"), [(2, 1.0), (2, 0.1), (17, 0.5)])
 def test_naive_bayes_over_levels_equals_scikit_learn(levels, smoothing):
     x = (DIGITS > 7).astype(int) if levels == 2 else DIGITS.astype(int)
-    theirs = BernoulliNB(alpha=smoothing) if levels == 2 else CategoricalNB(alpha=smoothing, min_categories=levels)
+    theirs: Any = BernoulliNB(alpha=smoothing) if levels == 2 else CategoricalNB(alpha=smoothing, min_categories=levels)
     theirs.fit(x, NUMBERS)
     params = fitted("categorical", x, NUMBERS, 10, levels=levels, smoothing=smoothing)
     joint = theirs.predict_joint_log_proba(x[:200])
