@@ -21,6 +21,7 @@ from jgen.model import Model
 
 COVARIANCES = ("full", "diagonal")
 LOG_2PI = 1.8378770664093453
+HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Mixture(NamedTuple):
@@ -47,18 +48,20 @@ class Statistics(NamedTuple):
 
 def component_log_prob(params: Mixture, x: Float[Array, "batch dim"]) -> Float[Array, "batch components"]:
     """log N(x; μ_c, Σ_c) in nats; full covariances through their Cholesky factor."""
-    gap = x[:, None] - params.means[None]
     if params.covariances.ndim == 2:
-        variances = params.covariances[None]
+        gap, variances = x[:, None] - params.means[None], params.covariances[None]
         return -0.5 * jnp.sum(gap**2 / variances + jnp.log(variances) + LOG_2PI, axis=-1)
     factor = jnp.linalg.cholesky(params.covariances)
+    eye = jnp.broadcast_to(jnp.eye(x.shape[1]), factor.shape)
+    inverse = jax.scipy.linalg.solve_triangular(factor, eye, lower=True)
 
-    def solve(factor: Any, gap: Any) -> Any:
-        return jax.scipy.linalg.solve_triangular(factor, gap.T, lower=True).T
+    def one(component: Any) -> Any:
+        mean, inverse = component
+        white = jnp.matmul(x - mean[None], inverse.T, precision=HIGHEST)
+        return -0.5 * jnp.sum(white**2 + LOG_2PI, axis=-1)
 
-    white = jax.vmap(solve, (0, 1), 1)(factor, gap)
     log_det = jnp.sum(jnp.log(jnp.diagonal(factor, axis1=1, axis2=2)), axis=1)
-    return -0.5 * jnp.sum(white**2 + LOG_2PI, axis=-1) - log_det[None]
+    return jax.lax.map(one, (params.means, inverse)).T - log_det[None]
 
 
 def joint_log_prob(params: Mixture, x: Float[Array, "batch dim"]) -> Float[Array, "batch components"]:
@@ -79,11 +82,17 @@ def responsibilities(params: Mixture, x: Float[Array, "batch dim"]) -> Float[Arr
 def expect(params: Mixture, x: Float[Array, "batch dim"]) -> Statistics:
     """The E-step: mean expected statistics, measured from the old means so that nothing large cancels."""
     r, num = responsibilities(params, x), x.shape[0]
-    gap = x[:, None] - params.means[None]
-    mass, first = jnp.mean(r, axis=0), jnp.einsum("nc,ncd->cd", r, gap) / num
-    if params.covariances.ndim == 2:
-        return Statistics(mass, first, jnp.einsum("nc,ncd->cd", r, gap**2) / num)
-    return Statistics(mass, first, jnp.einsum("nc,ncd,nce->cde", r, gap, gap) / num)
+
+    def one(component: Any) -> Any:
+        mean, own = component
+        gap = x - mean[None]
+        weighted = own[:, None] * gap
+        if params.covariances.ndim == 2:
+            return jnp.sum(weighted, axis=0) / num, jnp.sum(weighted * gap, axis=0) / num
+        return jnp.sum(weighted, axis=0) / num, jnp.matmul(weighted.T, gap, precision=HIGHEST) / num
+
+    # One component after another: as fast as its products of matrices, and no (batch, components, dim) array.
+    return Statistics(jnp.mean(r, axis=0), *jax.lax.map(one, (params.means, r.T)))
 
 
 def maximize(params: Mixture, statistics: Statistics, *, floor: float = 1e-6) -> Mixture:

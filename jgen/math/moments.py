@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+HIGHEST = jax.lax.Precision.HIGHEST
+
 
 class Moments(NamedTuple):
     """How many rows there were, their mean, and their scatter around it.
@@ -38,8 +40,10 @@ def empty(dim: int, *, num_classes: int | None = None, diagonal: bool = False) -
 
 def moments(x: Float[Array, "num dim"], *, diagonal: bool = False) -> Moments:
     """The moments of the rows of `x`."""
-    one = class_moments(x, jnp.zeros(x.shape[0], jnp.int32), 1, diagonal=diagonal)
-    return jax.tree.map(lambda leaf: leaf[0], one)
+    num, mean = jnp.asarray(x.shape[0], x.dtype), jnp.mean(x, axis=0)
+    gap = x - mean[None]
+    scatter = jnp.sum(gap**2, axis=0) if diagonal else jnp.matmul(gap.T, gap, precision=HIGHEST)
+    return Moments(num, mean, scatter)
 
 
 def class_moments(
@@ -48,14 +52,12 @@ def class_moments(
     """The moments of the rows of each class, leading axis `num_classes`; zeros for a class without rows."""
     own = jax.nn.one_hot(label, num_classes, dtype=x.dtype)
     num = jnp.sum(own, axis=0)
-    mean = own.T @ x / jnp.maximum(num, 1.0)[:, None]
+    mean = jnp.matmul(own.T, x, precision=HIGHEST) / jnp.maximum(num, 1.0)[:, None]
     gap = x - mean[label]
-    precise = jax.lax.Precision.HIGHEST
     if diagonal:
-        return Moments(num, mean, jnp.einsum("nc,nd->cd", own, gap**2, precision=precise))
-    if num_classes == 1:
-        return Moments(num, mean, jnp.matmul(gap.T, gap, precision=precise)[None])
-    return Moments(num, mean, jnp.einsum("nc,nd,ne->cde", own, gap, gap, precision=precise))
+        return Moments(num, mean, jnp.matmul(own.T, gap**2, precision=HIGHEST))
+    scatter = jax.lax.map(lambda weight: jnp.matmul((weight[:, None] * gap).T, gap, precision=HIGHEST), own.T)
+    return Moments(num, mean, scatter)
 
 
 def merge(one: Moments, other: Moments) -> Moments:

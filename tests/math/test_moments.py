@@ -14,7 +14,7 @@ LABELS = RNG.integers(0, 3, 60)
 EXACT = np.cov(np.asarray(X, np.float64).T, bias=True)
 
 
-def in_parts(merge, sizes=(7, 1, 30, 22)):
+def in_parts(merge, sizes=(20, 20, 20)):
     """The moments of X, put together from parts."""
     bounds = np.cumsum((0, *sizes))
     total = moments.empty(3)
