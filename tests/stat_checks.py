@@ -6,10 +6,11 @@ Each says what it could have seen (its power), so that a check too weak to fail 
 from typing import Any
 
 import numpy as np
+import scipy.optimize
 import scipy.stats
 
 ALPHA = 1e-4
-CHECKS = 400  # how many numbers the suite tests; a check of k numbers divides its part among them
+CHECKS = 1_000  # how many numbers the suite tests; a check of k numbers divides its part among them
 
 
 def threshold(num: int = 1) -> float:
@@ -46,8 +47,11 @@ def check_cdf(values: Any, cdf: Any, *, sees: float) -> None:
     assert distance < limit, f"distance {distance}, limit {limit}"
 
 
-def check_counts(counts: Any, probs: Any) -> None:
-    """Counts of independent draws follow `probs`: the G-test, rare cells pooled until 5 are expected."""
+def check_counts(counts: Any, probs: Any, *, sees: float | None = None) -> None:
+    """Counts of independent draws follow `probs`: the G-test, rare cells pooled until 5 are expected.
+
+    A law at total variation `sees` or more (between the pooled cells) would be noticed (almost) surely.
+    """
     counts, probs = np.asarray(counts, np.float64), np.asarray(probs, np.float64)
     assert not counts[probs == 0].any(), f"draws of what has probability 0: {counts[probs == 0]}"
     expected = counts.sum() * probs / probs.sum()
@@ -63,3 +67,13 @@ def check_counts(counts: Any, probs: Any) -> None:
     g = 2 * np.sum(np.where(observed > 0, observed * np.log(np.maximum(observed, 1e-300) / wanted), 0.0))
     limit = scipy.stats.chi2.isf(ALPHA / CHECKS, len(wanted) - 1)
     assert g < limit, f"G = {g}, limit {limit}"
+    if sees is not None:
+        detectable = _detectable(limit, len(wanted) - 1, counts.sum())
+        assert detectable <= sees, f"no power: sees {detectable}, asked for {sees}"
+
+
+def _detectable(limit: Any, freedom: int, num: float) -> float:
+    """The total variation at which G exceeds `limit` almost surely: its noncentrality is at least 4·num·TV²."""
+    high = 10 * limit
+    miss: Any = scipy.optimize.brentq(lambda x: scipy.stats.ncx2.cdf(limit, freedom, x) - ALPHA / CHECKS, 0, high)
+    return float(np.sqrt(miss / (4 * num)))

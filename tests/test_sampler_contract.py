@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import stat_checks as stat
+import targets
 from cases import SAMPLERS, SamplerCase
-from sampler_checks import NUM, STEPS, after, cells, check_all, check_exchange, check_stationary, walk
+from sampler_checks import NUM, STEPS, after, cells, check_all, check_caught, check_exchange, check_stationary, walk
 
 from jgen import Sampler, run
+from jgen.energy import rbm
 from jgen.math import trees
 from jgen.samplers import metropolis
 
@@ -137,6 +139,9 @@ def _mutants(log_density: Any) -> dict[str, Sampler[Any]]:
     def skewed(key: Any, x: Any) -> Any:
         return x + (0.3 + jnp.abs(x)) * jax.random.normal(key), 0.0
 
+    def multiplying(key: Any, x: Any) -> Any:
+        return x * jnp.exp(jax.random.normal(key)), 0.0
+
     def always(key: Any, state: Any) -> Any:
         position, _ = drift(key, state.position)
         return metropolis.State(position, log_density(position)), metropolis.Info(jnp.asarray(True), jnp.ones(()))
@@ -153,6 +158,7 @@ def _mutants(log_density: Any) -> dict[str, Sampler[Any]]:
 
     return {
         "drift without its ratio": metropolis.sampler(log_density, drifting),
+        "product without its Jacobian": metropolis.sampler(log_density, multiplying),
         "scale that depends on x": metropolis.sampler(log_density, skewed),
         "accepts always": Sampler(right.init, always),
         "stale log-density": Sampler(right.init, stale),
@@ -170,6 +176,31 @@ def test_broken_kernels_are_caught(name: str) -> None:
     starts, kept = walk(case, case.build(case.log_density))
     with pytest.raises(AssertionError, match="z ="):
         check_all(case, starts, kept)
+
+
+def test_langevin_with_half_the_noise_is_caught() -> None:
+    """√ε in place of √(2ε), against the law that the unadjusted walk itself keeps."""
+    case = next(case for case in SAMPLERS if case.name == "langevin")
+    right = case.build(case.log_density)
+
+    def step(key: Any, state: Any) -> Any:
+        noise = jnp.sqrt(0.8) * jax.random.normal(key, jnp.shape(state.position))
+        return right.init(key, state.position + 0.8 * state.gradient + noise), None
+
+    check_caught(case, Sampler(right.init, step))
+
+
+def test_key_checker_catches_what_no_law_shows() -> None:
+    """Both layers of a machine drawn with one key: the visible units keep their law closely enough to pass for it."""
+
+    def draw(key: Any, logits: Any) -> Any:
+        return (jax.random.uniform(key, logits.shape) < jax.nn.sigmoid(logits)).astype(jnp.float32)
+
+    def sweep(key: Any, v: Any) -> Any:
+        return draw(key, rbm.visible_logits(targets.MACHINE, draw(key, rbm.hidden_logits(targets.MACHINE, v))))
+
+    with jax.debug_key_reuse(True), pytest.raises(Exception, match="consumed"):
+        jax.jit(sweep)(jax.random.key(0), jnp.zeros((1, 5)))
 
 
 def test_key_checker_catches_a_reused_key() -> None:

@@ -1,5 +1,6 @@
 """Gibbs sampling: the 3×3 Ising torus by enumeration, the exact transition matrix of a scan, and block order."""
 
+import functools
 import itertools
 from typing import Any
 
@@ -44,6 +45,52 @@ def test_ising_by_enumeration(scan: str) -> None:
     energy = np.asarray(jax.vmap(ising)(ends)) / 0.3
     exact = float(_probs() @ np.asarray(jax.vmap(ising)(jnp.asarray(SPINS)), np.float64) / 0.3)
     stat.check_mean(energy, exact, sees=0.8)
+
+
+THREE = np.array(list(itertools.product([0.0, 1.0, 2.0], repeat=3)))
+
+
+def _potts(x: Any) -> Any:
+    """log π of three sites of three values each, all different in their couplings."""
+    return 0.3 * x[0] * x[1] - 0.5 * x[1] * x[2] + 0.2 * x[0] * x[2] + 0.1 * x[0] - 0.4 * x[2] ** 2
+
+
+def _site_matrices(log_density: Any, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """P_b of every site, from the logits that the sampler itself draws with."""
+    blocks, seen = gibbs.sites(log_density, 3, [0.0, 1.0, 2.0]), []
+
+    def choose(value: int, key: Any, logits: Any) -> Any:
+        seen.append(jax.nn.softmax(logits)[value])
+        return value
+
+    def move(site: int, x: Any) -> Any:
+        return blocks.draw(jax.random.key(0), x, site), seen.pop()
+
+    matrices = np.zeros((3, 27, 27))
+    for site, value in itertools.product(range(3), repeat=2):
+        monkeypatch.setattr(jax.random, "categorical", functools.partial(choose, value))
+        ends, probs = jax.vmap(functools.partial(move, site))(jnp.asarray(THREE))
+        matrices[site, np.arange(27), np.asarray(ends @ jnp.asarray([9.0, 3.0, 1.0]), int)] += np.asarray(probs)
+    return list(matrices)
+
+
+def _check_matrices(log_density: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with jax.enable_x64(True):
+        matrices = _site_matrices(log_density, monkeypatch)
+        law = np.asarray(jax.nn.softmax(jax.vmap(_potts)(jnp.asarray(THREE))))
+    random_scan, sweep = sum(matrices) / 3, matrices[0] @ matrices[1] @ matrices[2]
+    for matrix in (*matrices, random_scan):
+        flow = law[:, None] * matrix
+        np.testing.assert_allclose(flow, flow.T, atol=1e-12)
+    np.testing.assert_allclose(sweep.sum(axis=1), 1.0, atol=1e-12)
+    np.testing.assert_allclose(law @ sweep, law, atol=1e-12)
+    assert np.abs(law[:, None] * sweep - (law[:, None] * sweep).T).max() > 1e-4  # kept, but not reversible
+
+
+def test_transition_matrices_keep_the_law_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    _check_matrices(_potts, monkeypatch)
+    with pytest.raises(AssertionError, match="Not equal"):
+        _check_matrices(lambda x: 0.99 * _potts(x), monkeypatch)
 
 
 def test_wrong_conditional_fails() -> None:
