@@ -39,10 +39,22 @@ from jgen.autoregressive import (
     wavenet,
     window,
 )
-from jgen.classical import bayes_net, classifier, coin, histogram, ica, map_regression, mixture, pca, tabular
+from jgen.classical import (
+    bayes_net,
+    classifier,
+    coin,
+    histogram,
+    ica,
+    latent_class,
+    map_regression,
+    mixture,
+    pca,
+    tabular,
+)
 from jgen.diffusion import ddpm, schedules
 from jgen.diffusion.denoiser import Denoiser
-from jgen.energy import boltzmann, ebm, graphs, gsn, jem, noise_contrastive, rbm, score_matching
+from jgen.energy import boltzmann, dbm, dbn, ebm, gaussian_rbm, graphs, gsn, jem, noise_contrastive, rbm, score_matching
+from jgen.energy.stack import Layer
 from jgen.flows import real_nvp
 from jgen.latent import vae
 from jgen.learners import average, bagging
@@ -53,7 +65,19 @@ from jgen.nets.scalar import SquaredError, Tilted
 from jgen.nets.tied import TiedLayers
 from jgen.nets.time_mlp import TimeMLP
 from jgen.nets.unet import UNet
-from jgen.samplers import annealed_langevin, gibbs, hmc, langevin, mala, metropolis, nuts, sgld
+from jgen.samplers import (
+    annealed_langevin,
+    gibbs,
+    hmc,
+    langevin,
+    mala,
+    markov_chain,
+    metropolis,
+    nuts,
+    sgld,
+    tempering,
+    transforms,
+)
 
 ADAM = optax.adam(1e-2)
 BATCH = 32
@@ -321,6 +345,7 @@ MODELS: list[ModelCase] = [
         ),
         labelled(real(3), 2),
     ),
+    ModelCase("latent_class", lambda: latent_class.model(2, levels=3), levels(2, size=3), every(2, 3, dtype=jnp.int32)),
     ModelCase("bagging", lambda: bagging(mixture.model(2, floor=1e-2), 3), real(2), bounds=(-6.0, 8.0)),
     ModelCase("made", lambda: made.model(ADAM, hidden_sizes=(8, 6), num_masks=2), binary(4), every(4)),
     ModelCase(
@@ -543,6 +568,23 @@ MODELS: list[ModelCase] = [
         "boltzmann_exact", lambda: boltzmann.model(graphs.layered((4, 3)), ADAM, exact=True), binary(4), every(4)
     ),
     ModelCase("rbm", lambda: rbm.model(4, 3, ADAM, num_chains=16, weight_decay=1e-3), binary(4), every(4)),
+    ModelCase(
+        "gaussian_rbm", lambda: gaussian_rbm.model(2, 3, ADAM, num_chains=16, num_steps=2), real(2), bounds=(-4.0, 6.0)
+    ),
+    ModelCase(
+        "dbn",
+        lambda: dbn.model(4, [Layer(3, ADAM, 1), Layer(2, ADAM, 0)], tuning=ADAM, num_chains=16, num_bound_samples=3),
+        binary(4),
+        every(4),
+        exact=lambda state, batch: dbn.log_prob(state.params, batch["x"]),
+    ),
+    ModelCase(
+        "dbm",
+        lambda: dbm.model(4, [Layer(3, ADAM, 1), Layer(2, ADAM, 0)], ADAM, num_chains=16, num_mean_field=3),
+        binary(4),
+        every(4),
+        exact=lambda state, batch: dbm.log_prob(state.params, batch["x"]),
+    ),
     ModelCase("rbm_cd", lambda: rbm.model(4, 3, ADAM, num_steps=2, persistent=False), binary(4), every(4)),
     ModelCase(
         "score_matching_averaged",
@@ -679,6 +721,38 @@ SAMPLERS: list[SamplerCase] = [
         lambda x: -0.5 * x**2,
         lambda key, num: jax.random.normal(key, (num,)) / jnp.sqrt(0.6),
         targets.moments,
+    ),
+    SamplerCase(
+        "markov_chain",
+        lambda log_density: markov_chain.sampler(targets.REVERSIBLE),
+        targets.weights,
+        targets.draw_weights,
+        targets.one_hot_six,
+        support=lambda: jnp.arange(6),
+    ),
+    SamplerCase(
+        "transforms",
+        lambda log_density: transforms.sampler(targets.LOG_EXPONENTIAL),
+        targets.log_exp,
+        targets.draw_log_exp,
+        targets.moments,
+    ),
+    SamplerCase(
+        "tempering",
+        lambda log_density: tempering.sampler(*targets.tempered_walk(log_density), betas=targets.BETAS),
+        lambda x: -0.5 * x**2,
+        targets.draw_tempered,
+        targets.tempered_moments,
+        reversible=False,
+    ),
+    SamplerCase(
+        "tempering_rbm",
+        lambda log_density: tempering.sampler(*targets.tempered_machine(), betas=[1.0, 0.5]),
+        targets.machines,
+        targets.draw_machines,
+        targets.machines_statistics,
+        reversible=False,
+        support=targets.machines_states,
     ),
     SamplerCase(
         "sgld",  # keeps its own law, the sum of all noise so far

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgen.energy import rbm
-from jgen.samplers import gibbs, metropolis, sgld
+from jgen.samplers import gibbs, markov_chain, metropolis, sgld, tempering, transforms
 
 SPINS = np.array(list(itertools.product([-1.0, 1.0], repeat=9)), np.float32)
 WEIGHTS = np.array([0.05, 0.3, 0.1, 0.25, 0.2, 0.1], np.float32)
@@ -165,3 +165,58 @@ def draw_coins(key: Any, num: int) -> Any:
     sums = jnp.sum(jax.random.choice(batch_key, jnp.asarray(COINS), (num, 40, COINS_BATCH)), axis=-1)
     noise = jnp.sqrt(2 * COINS_STEP) * jax.random.normal(noise_key, (num, 40))
     return (COINS_STEP * len(COINS) / COINS_BATCH * sums + noise) @ kept
+
+
+REVERSIBLE = markov_chain.metropolis(jnp.full((6, 6), 1 / 6), jnp.asarray(WEIGHTS))
+LOG_EXPONENTIAL = transforms.Transport(jax.random.exponential, lambda z: -z, jnp.log, jnp.exp)
+BETAS = np.array([1.0, 0.6, 0.3])
+
+
+def tempered_walk(log_density: Any) -> Any:
+    """Powers of the density, each with a random walk."""
+    walk = metropolis.random_walk(1.5)
+    return tempering.powers(log_density, lambda f: metropolis.sampler(f, walk))
+
+
+def draw_tempered(key: Any, num: int) -> Any:
+    """Exact draws: N(0, 1/β) each."""
+    return jax.random.normal(key, (num, 3)) / jnp.sqrt(jnp.asarray(BETAS, jnp.float32))[None]
+
+
+def tempered_moments(x: Any) -> Any:
+    """Of the target's replica, and what two replicas have to do with one another, (num, 8)."""
+    return jnp.concatenate([moments(x[:, 0]), x[:, 1:] ** 2, x[:, :1] * x[:, 1:2]], axis=1)
+
+
+def tempered_machine() -> Any:
+    """The RBM at inverse temperatures, each with block Gibbs."""
+
+    def log_density(v: Any, beta: Any) -> Any:
+        return -rbm.free_energy(MACHINE, v, beta=beta)
+
+    return log_density, lambda beta: rbm.gibbs(MACHINE, beta=beta)
+
+
+def machines(v: Any) -> Any:
+    """log π of both replicas, (2, 1, 5)."""
+    return -rbm.free_energy(MACHINE, v[0])[0] - rbm.free_energy(MACHINE, v[1], beta=0.5)[0]
+
+
+def machines_states() -> Any:
+    """All of them, (1024, 2, 1, 5)."""
+    states = machine_states()
+    return jnp.stack([jnp.repeat(states, 32, axis=0), jnp.tile(states, (32, 1, 1))], axis=1)
+
+
+def draw_machines(key: Any, num: int) -> Any:
+    """Exact draws: the replicas are independent."""
+    states = machine_states()
+    laws = [-rbm.free_energy(MACHINE, states[:, 0], beta=beta) for beta in (1.0, 0.5)]
+    keys = jax.random.split(key)
+    return jnp.stack([states[jax.random.categorical(k, p, shape=(num,))] for k, p in zip(keys, laws, strict=True)], 1)
+
+
+def machines_statistics(v: Any) -> Any:
+    """Every unit, and a product within and across replicas, (num, 12)."""
+    x = jnp.reshape(v, (len(v), 10))
+    return jnp.concatenate([x, x[:, :1] * x[:, 1:2], x[:, :1] * x[:, 5:6]], axis=1)
