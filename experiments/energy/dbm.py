@@ -7,7 +7,7 @@
 The reported number is the mean-field bound, with log Z by annealing over every second layer from both sides.
 
 Measured with seed 0 on two shared CPU cores, test data:
-    TO FILL
+    digits    bound 16.84 (log Z forward) to 16.86 (reverse) nats                                 36 s
 
 Paper: Salakhutdinov and Hinton, "Deep Boltzmann machines", 2009.
 """
@@ -68,6 +68,7 @@ PRESETS = {
         eval_every=10_000,
         learning_rate=0.005,
         num_temperatures=3_625,
+        tolerance=0.25,
     ),
 }  # fmt: skip
 

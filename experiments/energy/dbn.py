@@ -7,7 +7,7 @@ The reported number is the variational bound, with log Z of the RBM on top by an
 importance-weighted estimate of the same draws of q, which lies between the bound and log p in mean.
 
 Measured with seed 0 on two shared CPU cores, test data:
-    TO FILL
+    digits    bound 17.95 (log Z forward) to 18.01 (reverse) nats, importance-weighted 17.73      20 s
 
 Papers: Hinton, Osindero and Teh, "A fast learning algorithm for deep belief nets", 2006; Salakhutdinov and Murray, "On
 the quantitative analysis of deep belief networks", 2008.
@@ -71,6 +71,7 @@ PRESETS = {
         num_steps=150_000,
         eval_every=10_000,
         num_temperatures=3_625,
+        tolerance=0.25,
     ),
 }  # fmt: skip
 

@@ -9,20 +9,22 @@ Differs from the papers: the negative phase samples both layers, and probabiliti
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from jgen import _checks, random
 from jgen._types import Batch, Key, Keys, Metrics, Scalar
-from jgen.learners.contrastive import ContrastiveState, contrastive
+from jgen.learners.contrastive import ContrastiveState, contrastive, fantasies
+from jgen.math import binary
 from jgen.model import Model
-from jgen.sampler import Sampler, run
-from jgen.samplers import annealed_importance
+from jgen.sampler import Sampler
+from jgen.samplers import annealed_importance, tempering
 
 MAX_ENUMERATED = 25  # units of a layer whose 2^n states `log_partition` visits
 CHEAP_ENUMERATED = 16  # units of a layer up to which `model` has an exact log_prob
@@ -88,6 +90,22 @@ def gibbs(params: RBM, *, beta: Any = 1.0) -> Sampler[GibbsState]:
     )
 
 
+def tempered(params: RBM, betas: Sequence[float], *, beta: float = 1.0) -> Sampler[tempering.State]:
+    """Parallel tempering of `gibbs`: positions (replicas, chains, visible) at β·betas, the first the model's own.
+
+    A coin says which pairs are the first to swap, so that runs of one step serve all of them.
+    """
+    inner = tempering.sampler(
+        lambda v, t: -free_energy(params, v, beta=t), lambda t: gibbs(params, beta=t), beta * np.asarray(betas)
+    )
+
+    def init(key: Key, position: Any) -> tempering.State:
+        start_key, coin_key = jax.random.split(key)
+        return inner.init(start_key, position)._replace(step=jax.random.bernoulli(coin_key).astype(jnp.int32))
+
+    return Sampler(init, inner.step)
+
+
 def pseudo_log_likelihood(
     keys: Keys, params: RBM, v: Float[Array, "batch visible"], *, beta: Any = 1.0
 ) -> Float[Array, " batch"]:
@@ -113,14 +131,7 @@ def log_partition(params: RBM, *, beta: Any = 1.0) -> Scalar:
     num = params.weights.shape[0]
     if num > MAX_ENUMERATED:
         raise ValueError(f"`params` must have a layer of at most {MAX_ENUMERATED} units to enumerate, got {num}.")
-    low = min(num, 12)
-    shifts, block = jnp.arange(num), jnp.arange(2**low)
-
-    def add(total: Scalar, first: Any) -> tuple[Scalar, None]:
-        states = ((first + block)[:, None] >> shifts[None]) & 1
-        return jnp.logaddexp(total, jax.nn.logsumexp(-free_energy(params, states.astype(jnp.float32), beta=beta))), None
-
-    return jax.lax.scan(add, jnp.asarray(-jnp.inf), jnp.arange(0, 2**num, 2**low))[0]
+    return binary.log_sum(lambda states: -free_energy(params, states, beta=beta), num)
 
 
 def log_prob(
@@ -165,15 +176,13 @@ def annealed_log_partition(
 
     Args:
         key: of both walks.
-        params: the model's.
+        params: the model's, at inverse temperature `beta`.
         base: visible biases of the start, from `base_bias` of the training data.
-        particles: draws of the model, one per chain; persistent chains after many more sweeps make the upper bound
-            approximate.
+        particles: draws of the model, one per chain; those of long chains make the upper bound approximate.
         betas: temperatures of the walk, from `annealed_importance.temperatures`.
-        beta: the inverse temperature of the model itself.
     """
     draw_key, walk_key = jax.random.split(key)
-    start = _bernoulli(draw_key, jnp.broadcast_to(base[None], particles.shape))
+    start = binary.bernoulli(draw_key, jnp.broadcast_to(base[None], particles.shape))
     log_z = jnp.sum(jax.nn.softplus(base)) + params.hidden_bias.shape[0] * jnp.log(2.0)
     path = annealing_path(params, base, beta=beta)
     return annealed_importance.sandwich(walk_key, path, start, particles, betas, log_base_normalizer=log_z)
@@ -183,14 +192,7 @@ def sample(
     key: Key, params: RBM, starts: Float[Array, "chains visible"], num: int, num_steps: int, *, beta: Any = 1.0
 ) -> Float[Array, "num visible"]:
     """`num` chains, each from a random row of `starts`, after `num_steps` sweeps; row i depends on (key, i) alone."""
-
-    def one(key: Key) -> Float[Array, " visible"]:
-        start_key, run_key = jax.random.split(key)
-        row = jax.random.randint(start_key, (), 0, starts.shape[0])
-        chain, _ = run(run_key, gibbs(params, beta=beta), GibbsState(starts[row][None]), num_steps)
-        return chain.position[0]
-
-    return jax.vmap(one)(random.example_keys(key, num))
+    return fantasies(key, gibbs(params, beta=beta), starts, num, num_steps)
 
 
 def model(
@@ -201,6 +203,7 @@ def model(
     num_chains: int = 100,
     num_steps: int = 1,
     persistent: bool = True,
+    temperatures: Sequence[float] | None = None,
     beta: float = 1.0,
     weight_decay: float = 0.0,
     num_sample_steps: int = 1_000,
@@ -217,57 +220,69 @@ def model(
         num_chains: persistent chains; plain CD has one per example instead.
         num_steps: k, sweeps per update.
         persistent: PCD-k, or CD-k.
+        temperatures: inverse ones, falling from 1, of replicas of the persistent chains that swap (`tempered`); only
+            the first stands for the model, and `state.chains` has a leading axis of replicas.
         beta: inverse temperature.
         weight_decay: λ of the penalty λ/2·ΣW².
         num_sample_steps: sweeps from the chains to a sample.
         axis_name: as in `contrastive`.
 
     Raises:
-        ValueError: a size or count is less than 1, beta is not positive, or weight_decay is negative.
+        ValueError: a size or count is less than 1, beta is not positive, weight_decay negative, temperatures not such.
     """
     counts = {"num_chains": num_chains, "num_sample_steps": num_sample_steps}
     for name, value in {"visible_size": visible_size, "hidden_size": hidden_size, **counts}.items():
         _checks.at_least(name, value, 1)
     _checks.at_least("weight_decay", weight_decay, 0.0)
     _checks.positive("beta", beta)
-    rows = functools.partial(_rows, visible_size)
+    kernel, coldest = _chains(temperatures, persistent, beta)
     exact = min(visible_size, hidden_size) <= CHEAP_ENUMERATED
 
+    def rows(batch: Batch) -> Any:
+        return binary.rows(batch["x"], visible_size)
+
     def draw(key: Key, state: ContrastiveState, num: int) -> Batch:
-        return {"x": sample(key, state.params, state.chains, num, num_sample_steps, beta=beta)}
+        return {"x": sample(key, state.params, coldest(state.chains), num, num_sample_steps, beta=beta)}
 
     return contrastive(
-        functools.partial(_init, rows, hidden_size, num_chains if persistent else None),
+        functools.partial(_init, rows, hidden_size, num_chains if persistent else None, temperatures),
         functools.partial(free_energy, beta=beta),
-        functools.partial(gibbs, beta=beta),
+        kernel,
         optimizer,
         num_steps=num_steps,
         persistent=persistent,
         data_position=rows,
+        negatives=coldest,
         penalty=lambda params: 0.5 * weight_decay * jnp.sum(jnp.square(params.weights)),
-        evaluate=functools.partial(_evaluate, rows, beta, exact),
+        evaluate=functools.partial(_evaluate, rows, coldest, beta, exact),
         sample=draw,
         log_prob=(lambda state, batch: log_prob(state.params, rows(batch), beta=beta)) if exact else None,
         axis_name=axis_name,
     )
 
 
+def _chains(temperatures: Sequence[float] | None, persistent: bool, beta: float) -> tuple[Any, Callable[[Any], Any]]:
+    """(parameters -> kernel, positions -> those that stand for the model)."""
+    if temperatures is None:
+        return functools.partial(gibbs, beta=beta), lambda chains: chains
+    if not persistent or temperatures[0] != 1:
+        raise ValueError(f"`temperatures` must start at 1 and be of persistent chains, got {tuple(temperatures)}.")
+    return functools.partial(tempered, betas=temperatures, beta=beta), lambda chains: chains[0]
+
+
 def _init(
-    rows: Callable[[Batch], Any], hidden_size: int, num_chains: int | None, key: Key, batch: Batch
+    rows: Callable[[Batch], Any], hidden_size: int, num_chains: int | None, temperatures: Any, key: Key, batch: Batch
 ) -> tuple[RBM, Any]:
     weight_key, chain_key = jax.random.split(key)
     x = rows(batch)
     params = init_params(weight_key, x, hidden_size)
-    return params, _bernoulli(
-        chain_key, jnp.broadcast_to(params.visible_bias[None], (num_chains or len(x), x.shape[1]))
-    )
+    shape = (*([] if temperatures is None else [len(temperatures)]), num_chains or len(x), x.shape[1])
+    return params, binary.bernoulli(chain_key, jnp.broadcast_to(params.visible_bias, shape))
 
 
-def _evaluate(
-    rows: Callable[[Batch], Any], beta: float, exact: bool, key: Key, state: ContrastiveState, batch: Batch
-) -> Metrics:
+def _evaluate(rows: Any, coldest: Any, beta: float, exact: bool, key: Key, state: Any, batch: Batch) -> Metrics:
     v, params = rows(batch), state.params
-    model_energy = jnp.mean(free_energy(params, state.chains, beta=beta))
+    model_energy = jnp.mean(free_energy(params, coldest(state.chains), beta=beta))
     metrics = {
         "energy_gap": free_energy(params, v, beta=beta) - model_energy,
         "reconstruction_error": jnp.mean(jnp.abs(v - reconstruct(params, v, beta=beta)), axis=-1),
@@ -276,23 +291,10 @@ def _evaluate(
     return {**metrics, "nll": -log_prob(params, v, beta=beta)} if exact else metrics
 
 
-def _rows(visible_size: int, batch: Batch) -> Float[Array, "batch visible"]:
-    x = batch["x"]
-    _checks.rank("x", x, 2, "(batch, visible)")
-    _checks.integers("x", x, 2)
-    if x.shape[1] != visible_size:
-        raise ValueError(f"`x` must have {visible_size} columns, got shape {x.shape}.")
-    return jnp.asarray(x, jnp.float32)
-
-
 def _block_gibbs(to_hidden: Callable[[Any], Any], to_visible: Callable[[Any], Any]) -> Sampler[GibbsState]:
     def step(key: Key, state: GibbsState) -> tuple[GibbsState, GibbsInfo]:
         hidden_key, visible_key = jax.random.split(key)
-        hidden = _bernoulli(hidden_key, to_hidden(state.position))
-        return GibbsState(_bernoulli(visible_key, to_visible(hidden))), GibbsInfo(hidden)
+        hidden = binary.bernoulli(hidden_key, to_hidden(state.position))
+        return GibbsState(binary.bernoulli(visible_key, to_visible(hidden))), GibbsInfo(hidden)
 
     return Sampler(lambda key, position: GibbsState(position), step)
-
-
-def _bernoulli(key: Key, logits: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    return (jax.random.uniform(key, logits.shape) < jax.nn.sigmoid(logits)).astype(logits.dtype)

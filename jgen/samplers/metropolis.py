@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from jgen import random
 from jgen._checks import positive
@@ -92,8 +92,10 @@ def accept(key: Key, log_ratio: Scalar) -> tuple[Bool[Array, ""], Scalar]:
     return decide(jax.random.uniform(key), log_ratio)
 
 
-def decide(uniform: Scalar, log_ratio: Scalar) -> tuple[Bool[Array, ""], Scalar]:
-    """`accept` with a number drawn uniformly from [0, 1)."""
+def decide(
+    uniform: Float[Array, "*chains"], log_ratio: Float[Array, "*chains"]
+) -> tuple[Bool[Array, "*chains"], Float[Array, "*chains"]]:
+    """`accept` with numbers drawn uniformly from [0, 1)."""
     # log1p(-u) and not log(u): u really is 0 once in 2²³ draws, and −inf accepts what π forbids.
     accepted = jnp.log1p(-uniform) <= log_ratio
     return accepted, jnp.where(jnp.isnan(log_ratio), 0.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))

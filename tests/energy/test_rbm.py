@@ -217,6 +217,91 @@ def test_learning_raises_the_exact_likelihood(persistent: bool) -> None:
     assert float(jnp.mean(metrics["reconstruction_error"])) < 0.2
 
 
+BETAS = (1.0, 0.6, 0.2)
+
+
+def test_tempered_chains_keep_the_joint_law_of_their_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """512 states of three replicas from exact draws; a free energy with a wrong β in the swaps does not."""
+    params, v = _params(3, 2, 2.0), _states(3)
+    laws = [jax.nn.softmax(-rbm.free_energy(params, v, beta=beta)) for beta in BETAS]
+    keys = jax.random.split(jax.random.key(0), 3)
+    starts = jnp.stack([v[jax.random.choice(k, 8, (30_000,), p=p)] for k, p in zip(keys, laws, strict=True)])
+    joint = np.einsum("a,b,c->abc", *[np.asarray(p, np.float64) for p in laws]).ravel()
+
+    def check() -> None:
+        kernel = rbm.tempered(params, BETAS)
+        drive = jax.jit(
+            lambda keys: run(keys[0], kernel, kernel.init(keys[1], starts), 3, keep=lambda s, i: i.swaps.accepted)
+        )
+        end, swapped = drive(jax.random.split(jax.random.key(1)))
+        stat.check_counts(np.bincount(_cell(jnp.concatenate(list(end.position), axis=1)), minlength=512), joint)
+        assert float(jnp.mean(swapped)) > 0.1
+
+    check()
+    right = rbm.free_energy
+    monkeypatch.setattr(rbm, "free_energy", lambda params, v, *, beta: 0.3 * right(params, v, beta=beta))
+    with pytest.raises(AssertionError, match="G ="):
+        check()
+
+
+def test_first_replicas_stand_for_the_model() -> None:
+    params, num = _params(4, 3), 20_000
+    model = rbm.model(4, 3, optax.sgd(0.0), num_chains=num, temperatures=BETAS)
+    state = jax.jit(model.init)(jax.random.key(0), {"x": X})._replace(params=params)
+    assert state.chains.shape == (3, num, 4)
+    laws = [-rbm.free_energy(params, _states(4), beta=beta) for beta in BETAS]
+    draws = [jax.random.categorical(jax.random.key(i), law, shape=(num,)) for i, law in enumerate(laws)]
+    state = state._replace(chains=_states(4)[jnp.stack(draws)])
+    update, metrics = jax.jit(model.update), {}
+    for step in range(3):
+        state, metrics = update(jax.random.key(step), state, {"x": X})
+    stat.check_counts(np.bincount(_cell(state.chains[0]), minlength=16), np.asarray(jax.nn.softmax(laws[0])))
+    np.testing.assert_allclose(metrics["energy_model"], jnp.mean(rbm.free_energy(params, state.chains[0])), rtol=1e-4)
+
+
+def test_replicas_cross_between_modes_where_a_single_chain_stays() -> None:
+    """Two modes, all on and all off; from the one, a chain reaches the other with replicas only."""
+    params = rbm.RBM(jnp.full((6, 6), 3.0), jnp.full(6, -9.0), jnp.full(6, -9.0))
+    starts, betas = jnp.ones((12, 400, 6)), np.linspace(1.0, 0.05, 12).tolist()
+    alone = jax.jit(lambda key: run(key, rbm.gibbs(params), rbm.GibbsState(starts[0]), 300)[0].position)(
+        jax.random.key(0)
+    )
+    assert float(jnp.mean(alone)) > 0.99
+    many = rbm.tempered(params, betas)
+    ends = jax.jit(lambda key: run(key, many, many.init(key, starts), 300)[0].position[0])(jax.random.key(0))
+    p = jax.nn.softmax(-rbm.free_energy(params, _states(6)))
+    stat.check_mean(np.sum(ends, axis=1) > 3, float(p @ (jnp.sum(_states(6), axis=1) > 3)), sees=0.3)
+
+
+@pytest.mark.slow
+def test_cd_1_ends_below_its_best_where_the_exact_gradient_only_rises() -> None:
+    """Bars and stripes on 4×4 (Fischer and Igel, 2010): CD-1 follows no function, and leaves what it had reached."""
+    bits = _states(4)
+    x = jnp.concatenate([jnp.repeat(bits, 4, axis=1), jnp.tile(bits, (1, 4))])
+    model = rbm.model(16, 16, optax.sgd(0.1), persistent=False)
+    state = jax.jit(model.init)(jax.random.key(0), {"x": x})
+    log_prob = jax.jit(lambda params: jnp.mean(rbm.log_prob(params, x)))
+
+    @jax.jit
+    def learn(key: Any, state: Any) -> Any:
+        return jax.lax.fori_loop(
+            0, 1_000, lambda t, state: model.update(jax.random.fold_in(key, t), state, {"x": x})[0], state
+        )
+
+    found = []
+    for part in range(50):
+        state = learn(jax.random.key(part), state)
+        found.append(float(log_prob(state.params)))
+    assert max(found) > -5.5
+    assert found[-1] < max(found) - 0.5
+    params, climb = rbm.init_params(jax.random.key(0), x, 16), [-np.inf]
+    step = jax.jit(jax.value_and_grad(lambda params: jnp.mean(rbm.log_prob(params, x))))
+    for _ in range(200):
+        value, grads = step(params)
+        params, climb = jax.tree.map(lambda a, b: a + 0.1 * b, params, grads), [*climb, float(value)]
+    assert np.all(np.diff(climb) > -1e-5)
+
+
 @pytest.mark.parametrize("num_steps", [3, 5, 20])
 def test_annealed_weights_are_unbiased(num_steps: int) -> None:
     params = _params(5, 4)
@@ -296,6 +381,8 @@ def test_log_prob_is_offered_only_where_it_is_cheap() -> None:
         ({"num_sample_steps": 0}, "`num_sample_steps` must be at least 1"),
         ({"beta": 0.0}, "`beta` must be positive, got 0.0"),
         ({"weight_decay": -1.0}, "`weight_decay` must be at least 0.0"),
+        ({"temperatures": (0.9, 0.5)}, "`temperatures` must start at 1 and be of persistent chains, got"),
+        ({"temperatures": BETAS, "persistent": False}, "`temperatures` must start at 1 and be of persistent chains"),
     ],
 )
 def test_bad_arguments(kwargs: dict[str, Any], message: str) -> None:
