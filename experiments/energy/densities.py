@@ -63,6 +63,18 @@ def sample_distance(name: str, data: Data, samples: Any) -> dict[str, Measuremen
     }
 
 
+def foreign_data(source: str, dataset: Dataset, batch_size: int, seed: int, *, noise_std: float) -> Data:
+    """The data of `source`, prepared as those of `dataset` are.
+
+    Raises:
+        ValueError: its examples have another shape.
+    """
+    other, data = real_data(source, batch_size, seed, noise_std=noise_std)
+    if other.shape != dataset.shape:
+        raise ValueError(f"`foreign` must have examples of shape {dataset.shape}, got {other.shape} of {source!r}.")
+    return data
+
+
 def foreign(
     name: str, source: str, energy: Callable[[Any], Any], data: Data, other: Data
 ) -> tuple[Measurement, dict[str, np.ndarray]]:

@@ -3,7 +3,12 @@
     python -m experiments.energy.ebm                      # 8×8 digits, told from printed letters by their energy
     python -m experiments.energy.ebm two_moons            # a density in the plane, log Z by quadrature
     python -m experiments.energy.ebm eight_gaussians
-    python -m experiments.energy.ebm mnist --data DIR --foreign FILE.npz
+    python -m experiments.energy.ebm mnist --data DIR --foreign tfds:emnist/letters
+
+Measured with seed 0 on two shared CPU cores:
+    digits       letters are told from digits by the energy with an AUROC of 0.996, by the distance from the     37 s
+                 digits' Gaussian with 0.976; MMD² of samples 0.0002, of validation data 0.0006
+    two_moons    1.012 nats on test data, log Z by quadrature; total variation 0.071 from the target             48 s
 
 Papers: Du and Mordatch, "Implicit generation and modeling with energy-based models", 2019; Nijkamp et al., 2020.
 """
@@ -82,7 +87,7 @@ PRESETS = {
     "smoke": Config(num_steps=2, eval_every=2, hidden_sizes=(8,), num_chains=8, buffer_size=16, sample_steps=2),
     "mnist": Config(
         data="tfds:mnist",
-        foreign="tfds:omniglot",
+        foreign="tfds:emnist/letters",
         hidden_sizes=(1_000,),
         chain_steps=60,
         num_steps=50_000,
@@ -104,8 +109,12 @@ def build(config: Config, seed: int) -> Experiment:
         chains=chains(config),
         energy_weight=config.energy_weight,
     )
-    measure = functools.partial(_measure, config, dataset, data, model, seed)
-    draw = functools.partial(_draw, config, dataset, data, model, seed)
+    other = None
+    if len(dataset.shape) == 3:
+        settings = {"noise_std": config.noise_std}
+        other = densities.foreign_data(config.foreign, dataset, config.batch_size, seed, **settings)
+    measure = functools.partial(_measure, config, dataset, data, other, model)
+    draw = functools.partial(_draw, config, dataset, data, other, model)
     return Experiment(model, data, config.num_steps, measure, draw, eval_every=config.eval_every)
 
 
@@ -135,13 +144,12 @@ def _energy(config: Config, state: Any, x: Any) -> Any:
 
 
 def _measure(
-    config: Config, dataset: Dataset, data: Data, model: Any, seed: int, key: Key, state: Any
+    config: Config, dataset: Dataset, data: Data, other: Data | None, model: Any, key: Key, state: Any
 ) -> dict[str, Measurement]:
     samples = np.asarray(jax.jit(model.sample, static_argnums=2)(key, state, min(dataset.size("test"), 1_000))["x"])
     energy = functools.partial(_energy, config, state)
     found = densities.sample_distance(dataset.name, data, samples)
-    if len(dataset.shape) == 3:
-        other = densities.real_data(config.foreign, config.batch_size, seed, noise_std=config.noise_std)[1]
+    if other is not None:
         found["foreign_auroc"], _ = densities.foreign(dataset.name, config.foreign, energy, data, other)
         distance = densities.mahalanobis(data)
         gaussian, _ = densities.foreign(dataset.name, config.foreign, distance, data, other)
@@ -153,15 +161,21 @@ def _measure(
 
 
 def _draw(
-    config: Config, dataset: Dataset, data: Data, model: Any, seed: int, key: Key, state: Any, directory: pathlib.Path
+    config: Config,
+    dataset: Dataset,
+    data: Data,
+    other: Data | None,
+    model: Any,
+    key: Key,
+    state: Any,
+    directory: pathlib.Path,
 ) -> None:
     """Samples, and the energies of both sources; in the plane the density beside the target's."""
     num = dataset.size("test") if len(dataset.shape) == 1 else 64
     samples = jax.jit(model.sample, static_argnums=2)(key, state, num)["x"]
     densities.draw_samples(directory, data, dataset.shape, samples)
     energy = functools.partial(_energy, config, state)
-    if len(dataset.shape) == 3:
-        other = densities.real_data(config.foreign, config.batch_size, seed, noise_std=config.noise_std)[1]
+    if other is not None:
         _, energies = densities.foreign(dataset.name, config.foreign, energy, data, other)
         energies["samples"] = np.asarray(energy(samples))
         pictures.histograms(directory / "energies.png", energies, "energy, nats up to a constant")

@@ -65,7 +65,7 @@ PRESETS = {
     "digits": Config(),
     "smoke": Config(num_steps=2, eval_every=2, hidden_sizes=(8,), num_chains=8, buffer_size=16, sample_steps=2),
     "mnist": Config(
-        data="tfds:mnist", foreign="tfds:omniglot", hidden_sizes=(1_000, 1_000), chain_steps=60, num_steps=50_000
+        data="tfds:mnist", foreign="tfds:emnist/letters", hidden_sizes=(1_000, 1_000), chain_steps=60, num_steps=50_000
     ),
 }
 
@@ -82,7 +82,8 @@ def build(config: Config, seed: int) -> Experiment:
         optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b1=0.0, b2=0.99)),
         chains=chains(config),
     )
-    measure = functools.partial(_measure, config, dataset, data, model, seed)
+    other = densities.foreign_data(config.foreign, dataset, config.batch_size, seed, noise_std=noise_std)
+    measure = functools.partial(_measure, config, dataset, data, other, model)
     draw = functools.partial(_draw, config, dataset, data, model)
     return Experiment(model, data, config.num_steps, measure, draw, eval_every=config.eval_every)
 
@@ -106,7 +107,7 @@ def chains(config: Config) -> ebm.Chains:
 
 
 def _measure(
-    config: Config, dataset: Dataset, data: Data, model: Any, seed: int, key: Key, state: Any
+    config: Config, dataset: Dataset, data: Data, other: Data, model: Any, key: Key, state: Any
 ) -> dict[str, Measurement]:
     module = network(config, dataset)
 
@@ -127,7 +128,6 @@ def _measure(
     }
     samples = np.asarray(jax.jit(model.sample, static_argnums=2)(key, state, min(dataset.size("test"), 1_000))["x"])
     found |= densities.sample_distance(dataset.name, data, samples)
-    other = densities.real_data(config.foreign, config.batch_size, seed, noise_std=config.noise_std)[1]
     energy = functools.partial(jem.energy, state.params, module=module)
     found["foreign_auroc"], _ = densities.foreign(dataset.name, config.foreign, energy, data, other)
     by_class, _ = densities.foreign(dataset.name, config.foreign, uncertainty, data, other)
