@@ -30,12 +30,14 @@ class Subject:
         model: the network's, with `log_prob` = log p(label|x).
         keep: the transform of test data, which the network is given.
         floor: added to the variances of Gaussian classifiers.
+        other: images of the same kind that no classifier knows, or None.
     """
 
     dataset: Dataset
     model: Model[Any]
     keep: Transform
     floor: float
+    other: Dataset | None = None
 
     @property
     def highest(self) -> int:
@@ -77,10 +79,14 @@ class Subject:
 
     def foreign(self) -> dict[str, np.ndarray]:
         """Images in [0, 1] that the classifiers should not know."""
-        if "foreign" in self.dataset.splits:
-            return {"unseen_classes": self.dataset.splits["foreign"]["x"] / np.float32(self.highest)}
         x, _ = self.test()
-        return {"negatives": 1 - x, "turned": np.rot90(x, axes=(1, 2))}
+        found = {"negatives": 1 - x, "turned": np.rot90(x, axes=(1, 2))}
+        if self.other is not None:
+            whole = np.concatenate([np.asarray(split["x"]) for split in self.other.splits.values()])
+            found[self.other.name.split(":")[0]] = whole / np.float32(self.highest)
+        if "foreign" in self.dataset.splits:
+            found["unseen_classes"] = self.dataset.splits["foreign"]["x"] / np.float32(self.highest)
+        return found
 
 
 def anomaly(params: Any, x: Any) -> np.ndarray:
