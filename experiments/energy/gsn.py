@@ -7,7 +7,10 @@
 CSL (conservative sampling-based log-likelihood) is a lower bound in mean of the log-probability under the chain's
 stationary law, and rises with the number of samples.
 
-Measured with seed 0 on two shared CPU cores: digits at most 19.31 nats by CSL with 10,000 samples, 60 s.
+Measured with seed 0 on two shared CPU cores:
+    digits    at most 19.31 nats by CSL with 10,000 samples                                                 60 s
+    exact     2.3823 nats, CSL 2.3832; total variation 0.067 from the training data, 0.079 between the      13 s
+              training and the test data
 
 Papers: Bengio et al., "Deep generative stochastic networks trainable by backprop", 2014; Bengio, Yao and Cho,
 "Bounding the test log-likelihood of generative models", 2013.
