@@ -78,14 +78,14 @@ def ours(kernel: Any, num_steps: int) -> Callable[[Any, Any], Any]:
     return lambda key, x: run(key, kernel, kernel.init(key, x), num_steps)[0].position
 
 
-def theirs(algorithm: Any, num_steps: int) -> Callable[[Any, Any], Any]:
+def theirs(kernel: Any, num_steps: int) -> Callable[[Any, Any], Any]:
     """The same by BlackJAX, with a key for each step as its own loop has them."""
 
     def chain(key: Any, x: Any) -> Any:
         def body(state: Any, key: Any) -> tuple[Any, None]:
-            return algorithm.step(key, state)[0], None
+            return kernel.step(key, state)[0], None
 
-        return jax.lax.scan(body, algorithm.init(x), jax.random.split(key, num_steps))[0].position
+        return jax.lax.scan(body, kernel.init(x), jax.random.split(key, num_steps))[0].position
 
     return chain
 

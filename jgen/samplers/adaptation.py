@@ -184,7 +184,8 @@ def warm_up(
         raise ValueError(f"`target` must be in (0, 1), got {target}.")
     search_key, init_key, run_key = jax.random.split(key, 3)
     mass = jax.tree.map(lambda x: jnp.ones_like(x[0]), position)
-    start = parallel(build(Parameters(jnp.asarray(step_size), mass))).init(init_key, position)
+    kernel = parallel(build(Parameters(jnp.asarray(step_size), mass)))
+    start = kernel.init(init_key, position)
 
     def tried(size: Scalar) -> Scalar:
         return jnp.mean(parallel(build(Parameters(size, mass))).step(search_key, start)[1].accept_prob)

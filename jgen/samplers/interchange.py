@@ -26,22 +26,22 @@ def library() -> Any:
         raise ImportError("BlackJAX is not installed; `pip install jgen[nuts]` installs it.") from error
 
 
-def from_blackjax(algorithm: Any) -> Sampler[Any]:
+def from_blackjax(kernel: Any) -> Sampler[Any]:
     """A BlackJAX SamplingAlgorithm as a Sampler; its states and infos stay what they are.
 
     Raises:
-        ValueError: `algorithm` has no `init` and `step`.
+        ValueError: `kernel` has no `init` and `step`.
     """
-    if not (callable(getattr(algorithm, "init", None)) and callable(getattr(algorithm, "step", None))):
-        raise ValueError(f"`algorithm` must have functions `init` and `step`, got {type(algorithm).__name__}.")
+    if not (callable(getattr(kernel, "init", None)) and callable(getattr(kernel, "step", None))):
+        raise ValueError(f"`kernel` must have functions `init` and `step`, got {type(kernel).__name__}.")
 
     def init(key: Key, position: Any) -> Any:
-        state = algorithm.init(position, key)
+        state = kernel.init(position, key)
         if not hasattr(state, "position"):
-            raise ValueError(f"`algorithm` must have states with a `position`, got {type(state).__name__}.")
+            raise ValueError(f"`kernel` must have states with a `position`, got {type(state).__name__}.")
         return state
 
-    return Sampler(init, algorithm.step)
+    return Sampler(init, kernel.step)
 
 
 def to_blackjax(sampler: Sampler[Any]) -> Any:

@@ -62,7 +62,6 @@ def sampler(
     for leaf in jax.tree.leaves(inverse_mass):
         positive("inverse_mass", leaf)
     blackjax = interchange.library()
-    inner = blackjax.nuts.init(jnp.zeros(()), lambda x: x)  # the class of its states, without its name
 
     def init(key: Key, position: Any) -> State:
         del key
@@ -73,7 +72,7 @@ def sampler(
         masses = jax.tree.map(lambda w, x: jnp.broadcast_to(w, jnp.shape(x)), weights, state.position)
         vector, _ = ravel_pytree(masses)
         kernel = blackjax.nuts(log_density, step_size, vector, max_num_doublings=max_depth)
-        new, info = kernel.step(key, type(inner)(*state))
+        new, info = kernel.step(key, blackjax.mcmc.hmc.HMCState(*state))
         counts = (jnp.asarray(n) for n in (info.num_trajectory_expansions, info.num_integration_steps))
         return State(*new), Info(info.acceptance_rate, info.is_divergent, *counts)
 

@@ -87,7 +87,7 @@ def test_a_sampler_runs_in_the_loop_of_blackjax(name: str) -> None:
 
 
 def test_what_is_no_algorithm() -> None:
-    with pytest.raises(ValueError, match="`algorithm` must have functions `init` and `step`, got int"):
+    with pytest.raises(ValueError, match="`kernel` must have functions `init` and `step`, got int"):
         interchange.from_blackjax(3)
     with pytest.raises(ValueError, match="`rng_key` must be a key, got None"):
         interchange.to_blackjax(hmc.sampler(CASE.log_density, 0.7, 3)).init(jnp.zeros(()))
