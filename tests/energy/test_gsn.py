@@ -148,7 +148,7 @@ def test_the_trained_chain_over_bits_has_the_data_as_its_stationary_law() -> Non
     assert distance(network, params, BITS, data) < 0.05
 
 
-def test_csl_is_a_lower_bound_in_mean_and_tight_with_many_samples() -> None:
+def test_csl_is_a_lower_bound_in_mean_and_its_exponential_unbiased() -> None:
     params = random_params(BINARY)
     exact = np.log(stationary(gsn.transition_matrix(params, BITS, network=BINARY)))
 
@@ -158,15 +158,11 @@ def test_csl_is_a_lower_bound_in_mean_and_tight_with_many_samples() -> None:
         settings = {"num_samples": num, "burn_in": 20}
         return gsn.conservative_log_likelihood(key, params, BITS, starts, network=BINARY, **settings)
 
-    few, many = (
-        np.asarray(jax.jit(jax.vmap(functools.partial(bound, num=num)))(jax.random.split(jax.random.key(0), keys)))
-        for num, keys in ((4, 1_000), (80, 400))
-    )
-    # exp CSL is a mean of P(x|h) over equilibrium states: unbiased for p(x).
-    stat.check_mean(np.exp(many), np.exp(exact), sees=0.05)
-    assert np.all(stat.z_scores(few, exact) < stat.threshold(8))
-    assert stat.z_scores((few - exact[None]).mean(axis=1)) < -stat.threshold()
-    assert few.mean() < many.mean()
+    found = np.asarray(jax.jit(jax.vmap(functools.partial(bound, num=8)))(jax.random.split(jax.random.key(0), 2_000)))
+    # exp CSL is a mean of P(x|h) over equilibrium states: unbiased for p(x), so that CSL is too low in mean.
+    stat.check_mean(np.exp(found), np.exp(exact), sees=0.05)
+    assert np.all(stat.z_scores(found, exact) < stat.threshold(8))
+    assert stat.z_scores((found - exact[None]).mean(axis=1)) < -stat.threshold()
 
 
 def test_layers_move_odd_ones_first_with_tied_weights() -> None:

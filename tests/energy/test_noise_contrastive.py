@@ -59,9 +59,8 @@ def recovered(ratio: int) -> np.ndarray:
         return np.asarray(flat)
 
 
-@pytest.mark.parametrize("ratio", [1, 5])
-def test_the_minimum_is_the_gaussian_with_its_normalizer(ratio: int) -> None:
-    np.testing.assert_allclose(recovered(ratio), list(TRUTH.values()), atol=1e-3)
+def test_the_minimum_is_the_gaussian_with_its_normalizer() -> None:
+    np.testing.assert_allclose(recovered(5), list(TRUTH.values()), atol=1e-3)
 
 
 objective = nce.objective
@@ -123,8 +122,6 @@ def test_samples_by_importance_resampling_follow_the_model() -> None:
     draw = functools.partial(nce.sample, module=Parabola(), noise=noise, num_proposals=300)
     x = np.asarray(jax.jit(draw, static_argnums=2)(jax.random.key(0), params, 8_000))[:, 0]
     stat.check_cdf(x, scipy.stats.norm(MEAN, STD).cdf, sees=0.07)
-    few = jax.jit(draw, static_argnums=2)(jax.random.key(0), params, 3)[:, 0]
-    np.testing.assert_allclose(few, x[:3], rtol=1e-5)
 
 
 def test_learning_recovers_the_gaussian() -> None:
