@@ -12,6 +12,7 @@ al., "Non-reversible parallel tempering", 2022.
 Differs from the papers: nothing.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -166,16 +167,10 @@ def sampler(
         walkers = jnp.broadcast_to(_lead(jnp.arange(len(table)), len(chains) + 1), (len(table), *chains))
         return State(position, walkers, jnp.zeros((), jnp.int32))
 
-    def move(key: Key, beta: Any, position: Any) -> tuple[Any, Any]:
-        init_key, run_key = jax.random.split(key)
-        own = kernel(beta)
-        end, infos = run(run_key, own, own.init(init_key, position), num_moves, keep=lambda state, info: info)
-        return end.position, jax.tree.map(lambda x: x[-1], infos)
-
     def step(key: Key, state: State) -> tuple[State, Info]:
         move_key, swap_key = jax.random.split(key)
         keys = random.example_keys(move_key, len(table))
-        position, infos = jax.vmap(move)(keys, levels, state.position)
+        position, infos = jax.vmap(functools.partial(_move, kernel, num_moves))(keys, levels, state.position)
         together = (position, state.walkers)  # the walkers' numbers travel with them
         (position, walkers), swaps = exchange(
             swap_key, lambda x, beta: log_density(x[0], beta), together, levels, state.step % 2
@@ -183,6 +178,14 @@ def sampler(
         return State(position, walkers, state.step + 1), Info(swaps, infos)
 
     return Sampler(init, step)
+
+
+def _move(kernel: Callable[[Any], Sampler[Any]], num_moves: int, key: Key, beta: Any, position: Any) -> tuple[Any, Any]:
+    """Where one replica stands after its moves, and the Info of the last."""
+    init_key, run_key = jax.random.split(key)
+    inner = kernel(beta)
+    end, infos = run(run_key, inner, inner.init(init_key, position), num_moves, keep=lambda state, info: info)
+    return end.position, jax.tree.map(lambda x: x[-1], infos)
 
 
 def _lead(mask: Any, ndim: int) -> Any:
