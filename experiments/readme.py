@@ -1,7 +1,7 @@
 """What recorded results write: the catalogue in README.md, and all their tables in experiments/results/README.md."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import catalogue, records, tables
@@ -41,7 +41,7 @@ def replace(text: str, name: str = "README.md") -> str:
 
 
 def render() -> str:
-    """The catalogue with what the recorded runs measured, and the tables of results that several runs share."""
+    """The catalogue with what the recorded runs measured, and the tables of test results that several systems share."""
     found = records.load()
     measured = {system.module: [r for r in found if r["system"] == system.module] for system in catalogue.systems()}
     rows = [
@@ -49,9 +49,16 @@ def render() -> str:
         for system in catalogue.systems()
     ]
     columns = ("id", "system", "python -m experiments.…", "likelihood", "measured (preset: result)")
-    named = {tables.label(record): record for record in found}
-    shared = [table for table in tables.results(named, kinds=("exact", "bound", "estimate")) if len(table.rows) > 1]
+    shared = [table for table in tables.results(_tested(found)) if len({row[0].split()[0] for row in table.rows}) > 1]
     return "\n" + tables.markdown([tables.Table("Systems", columns, tuple(rows)), *shared]) + "\n"
+
+
+def _tested(found: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """{label: record}, of each record what it says of test data and of which kind."""
+    own = [
+        {k: m for k, m in record["metrics"].items() if m["split"] == "test" and m["kind"] != "none"} for record in found
+    ]
+    return {tables.label(record): {**record, "metrics": m} for record, m in zip(found, own, strict=True)}
 
 
 def results() -> str:

@@ -41,19 +41,15 @@ def runs(named: Mapping[str, Summary]) -> Table:
     return Table("Runs", columns, tuple(rows))
 
 
-def results(named: Mapping[str, Summary], kinds: Iterable[str] | None = None) -> list[Table]:
+def results(named: Mapping[str, Summary]) -> list[Table]:
     """One table per (unit, kind, split, protocol): a row per run, a column per metric, its reference beside it.
 
     Args:
         named: {label: summary}.
-        kinds: keeps only metrics of these kinds, but all metrics of a run that has none of them.
     """
-    wanted = None if kinds is None else set(kinds)
     groups: dict[tuple[str, str, str, str], dict[str, dict[str, float]]] = {}
     for name, summary in named.items():
-        metrics = summary["metrics"]
-        headline = {key: m for key, m in metrics.items() if wanted is None or m["kind"] in wanted}
-        for metric, row in (headline or metrics).items():
+        for metric, row in summary["metrics"].items():
             protocol = (row["unit"], row["kind"], row["split"], row["protocol"])
             groups.setdefault(protocol, {}).setdefault(name, {})[metric] = row["value"]
     return [_group(*protocol, rows, named) for protocol, rows in sorted(groups.items(), key=_order)]
