@@ -294,7 +294,8 @@ def test_recorded_runs_are_those_of_their_presets():
 def test_readme_agrees():
     assert not readme.outdated(ROOT / "README.md"), "run: python -m experiments readme"
     headings = [line for line in readme.render().splitlines() if line.startswith("### ")]
-    assert len(headings) > 1 and headings[0] == "### Systems"
+    assert len(headings) > 1
+    assert headings[0] == "### Systems"
     assert all("split test" in heading and "kind none" not in heading for heading in headings[1:])
 
 
