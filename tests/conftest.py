@@ -21,6 +21,13 @@ jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_programs_of_other_modules():
+    """Forgets compiled programs after each module: those of the whole suite fill many GB of memory."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def jax_as_it_is():
     """For modules that call the experiments' command line: it keeps to the suite's devices and compilation cache."""

@@ -19,6 +19,12 @@ pytestmark = pytest.mark.usefixtures("jax_as_it_is")
 ROOT = pathlib.Path(__file__).parent.parent
 # Tests of one system share its smoke run, so they share a worker where there are several.
 SYSTEMS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in catalogue.names()]
+FIRST = {name.split(".")[0]: name for name in reversed(catalogue.names())}.values()
+"""One system of each family."""
+TWICE = [
+    pytest.param(name, marks=[pytest.mark.xdist_group(name), *([] if name in FIRST else [pytest.mark.slow])])
+    for name in catalogue.names()
+]
 of_the_vae = pytest.mark.xdist_group("latent.vae")
 SUMMARY = {
     "system": str,
@@ -121,7 +127,7 @@ def test_smoke_writes_its_files(run, name):
         assert (directory / "checkpoints").is_dir()
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", TWICE)
 def test_same_seed_same_bits(run, tmp_path, name):
     first = json.loads((run(name) / "summary.json").read_text())
     second = smoke(name, tmp_path)
