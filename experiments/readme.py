@@ -70,14 +70,18 @@ def results() -> str:
 
 
 def headline(record: Mapping[str, Any]) -> str:
-    """ "preset: 88.51 nats (reference 88.7)": the main metric of a record, and its bits/dim."""
-    metrics = record["metrics"]
-    kind = catalogue.find(record["system"]).kind
+    """ "preset: 88.51 nats (reference 88.7)": the main metric of a record, and its bits/dim.
+
+    That is its likelihood, the exact one where there is one, else of its system's kind; else its first metric.
+    """
+    metrics, kind = record["metrics"], catalogue.find(record["system"]).kind
     own = [name for name, metric in metrics.items() if metric["kind"] == kind] or list(metrics)
-    likelihoods = [name for name in own if name.startswith("nll") and "standard_error" not in name]
+    exact = [name for name, metric in metrics.items() if metric["kind"] == "exact" and name == "nll"]
+    likelihoods = exact + [name for name in own if name.startswith("nll") and "standard_error" not in name]
     first = (likelihoods or own)[0]
     shown = [first, *(["bits_per_dim"] if "bits_per_dim" in metrics and first != "bits_per_dim" else [])]
-    return f"{record['preset']}: {', '.join(_value(record, name, first in likelihoods) for name in shown)}"
+    beside = " exact" if first in exact and kind != "exact" else ""
+    return f"{record['preset']}: {', '.join(_value(record, name, first in likelihoods) for name in shown)}{beside}"
 
 
 def _value(record: Mapping[str, Any], name: str, named_by_unit: bool) -> str:

@@ -26,14 +26,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import evaluation, pictures
+from experiments import pictures
 from experiments.energy import machines
 from experiments.runner import main
 from experiments.system import System
-from jgen._types import Batch, Key
-from jgen.data import Dataset, in_memory, load, transforms
+from jgen._types import Key
+from jgen.data import in_memory, load, transforms
 from jgen.energy import gaussian_rbm as grbm
-from jgen.metrics.measurement import Measurement
 from jgen.train import Experiment
 
 LIMIT, SIDE = 3.0, 200
@@ -81,19 +80,12 @@ def build(config: Config, seed: int) -> Experiment:
         weight_decay=config.weight_decay,
     )
     base = grbm.fit_base(jnp.asarray(rows.all("train")))
-
-    def particles(key: Key, state: Any) -> Any:
-        return machines.equilibrate(config, key, grbm.gibbs, state.params, state.chains)
-
-    def walk(key: Key, state: Any, drawn: Any, betas: Any) -> Any:
-        return grbm.annealed_log_partition(key, state.params, base, drawn, betas)
-
-    found = machines.annealed(config, seed, particles, walk)
+    found = machines.annealed_rbm(config, seed, grbm, base, lambda state: state.chains)
     return Experiment(
         model,
         rows.data,
         config.num_steps,
-        functools.partial(_measure, config, rows, model, found),
+        functools.partial(machines.measure_rbm, grbm, config, rows, model, found),
         functools.partial(_draw, rows, model, found),
         eval_every=config.eval_every,
         select="nll" if model.log_prob else None,
@@ -103,34 +95,9 @@ def build(config: Config, seed: int) -> Experiment:
 def standardized(config: Config, seed: int) -> machines.Rows:
     """Rows of mean 0 and standard deviation 1 in every column of the training data."""
     dataset = load(config.data, seed=seed)
-    mean, std = _moments(dataset)
-
-    def standardize(key: Key, batch: Batch) -> Batch:
-        del key
-        return {**batch, "x": (jnp.asarray(batch["x"], jnp.float32) - mean[None]) / std[None]}
-
-    transform = transforms.chain(transforms.only("x"), transforms.flatten, standardize)
-    data = in_memory(dataset, config.batch_size, seed, transform=transform)
+    parts = transforms.only("x"), transforms.standardize(*transforms.moments(dataset)), transforms.flatten
+    data = in_memory(dataset, config.batch_size, seed, transform=transforms.chain(*parts))
     return machines.Rows(data, math.prod(dataset.shape), dataset.shape, f"{dataset.name}, standardized")
-
-
-def _moments(dataset: Dataset) -> tuple[Any, Any]:
-    x = np.asarray(dataset.splits["train"]["x"], np.float64).reshape(dataset.size("train"), -1)
-    return np.float32(x.mean(axis=0)), np.float32(np.maximum(x.std(axis=0), 1e-6))
-
-
-def _measure(
-    config: Config, rows: machines.Rows, model: Any, found: Any, key: Key, state: Any
-) -> dict[str, Measurement]:
-    free = evaluation.averages(
-        key, rows.data, "test", lambda _, batch: {"free": grbm.free_energy(state.params, batch["x"])}
-    )["free"]
-    protocol = f"{rows.protocol}, {config.hidden_size} hidden units"
-    exact = {}
-    if model.log_prob:
-        log_z = float(jax.jit(grbm.log_partition)(state.params))
-        exact["nll"] = Measurement(free + log_z, "nats", "exact", "test", f"{protocol}, log Z by enumeration")
-    return {**exact, **machines.sandwiched("nll", free, found(state), config, protocol)}
 
 
 def _draw(rows: machines.Rows, model: Any, found: Any, key: Key, state: Any, directory: pathlib.Path) -> None:
@@ -146,9 +113,8 @@ def _draw(rows: machines.Rows, model: Any, found: Any, key: Key, state: Any, dir
         pictures.panels(directory / "samples.png", sheets, rows.columns)
         machines.draw_filters(directory / "filters.png", rows, state.params.weights)
     machines.draw_annealing(directory / "annealing.png", found(state))
-    energies = {"training": rows.all("train")[:500], "test": test[:500], "samples": samples}
-    free = {name: np.asarray(grbm.free_energy(state.params, jnp.asarray(v))) for name, v in energies.items()}
-    pictures.histograms(directory / "energies.png", free, "free energy, nats")
+    free_energy = functools.partial(grbm.free_energy, state.params)
+    machines.draw_free_energies(directory / "energies.png", rows, free_energy, samples)
 
 
 def _draw_plane(model: Any, state: Any, test: Any, samples: Any, directory: pathlib.Path) -> None:

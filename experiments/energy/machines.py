@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import pictures
+from experiments import evaluation, pictures
 from jgen import random
 from jgen._types import Batch, Key
 from jgen.data import Data, Dataset, in_memory, load, transforms
@@ -142,6 +142,53 @@ def annealed(
         return last["found"]
 
     return found
+
+
+def annealed_rbm(
+    config: AnnealedConfig, seed: int, machine: Any, base: Any, chains: Callable[[Any], Any]
+) -> Callable[[Any], annealed_importance.Doubling]:
+    """`annealed` of a restricted machine.
+
+    Args:
+        config: as there.
+        seed: as there.
+        machine: the module `rbm` or `gaussian_rbm`.
+        base: where its annealing starts.
+        chains: (state) -> the persistent chains that stand for the model.
+    """
+
+    def particles(key: Key, state: Any) -> Any:
+        return equilibrate(config, key, machine.gibbs, state.params, chains(state))
+
+    def walk(key: Key, state: Any, drawn: Any, betas: Any) -> Any:
+        return machine.annealed_log_partition(key, state.params, base, drawn, betas)
+
+    return annealed(config, seed, particles, walk)
+
+
+def measure_rbm(
+    machine: Any, config: Any, rows: Rows, model: Any, found: Any, key: Key, state: Any
+) -> dict[str, Measurement]:
+    """Test results of a restricted machine with log Z from two sides, and exact ones where log Z can be listed."""
+
+    def energy(key: Key, batch: Batch) -> dict[str, Any]:
+        del key
+        return {"free": machine.free_energy(state.params, batch["x"])}
+
+    free = evaluation.averages(key, rows.data, "test", energy)["free"]
+    protocol = f"{rows.protocol}, {config.hidden_size} hidden units"
+    exact = {}
+    if model.log_prob:
+        log_z = float(jax.jit(machine.log_partition)(state.params))
+        exact["nll"] = Measurement(free + log_z, "nats", "exact", "test", f"{protocol}, log Z by enumeration")
+    return {**exact, **sandwiched("nll", free, found(state), config, protocol)}
+
+
+def draw_free_energies(path: pathlib.Path, rows: Rows, free_energy: Callable[[Any], Any], samples: Any) -> None:
+    """Histograms over training rows, test rows and samples."""
+    named = {"training": rows.all("train")[:500], "test": rows.all("test")[:500], "samples": samples}
+    values = {name: np.asarray(free_energy(jnp.asarray(v))) for name, v in named.items()}
+    pictures.histograms(path, values, "free energy, nats")
 
 
 def equilibrate(
