@@ -1,4 +1,4 @@
-"""Dense encoders and decoders: the two halves of latent-variable models."""
+"""Encoders and decoders, dense and convolutional: the two halves of latent-variable models."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -67,3 +67,116 @@ def _hidden(module: Encoder | Decoder, x: Any, train: bool) -> Any:
         if module.dropout_rate:
             x = nn.Dropout(module.dropout_rate, deterministic=not train)(x)
     return x
+
+
+class ResidualBlock(nn.Module):
+    """h + conv 1×1(relu(conv 3×3(relu(h)))), the block of van den Oord et al., "VQ-VAE", 2017, section 4.1."""
+
+    @nn.compact
+    def __call__(self, h: Any) -> Any:
+        """(batch, height, width, channels), kept."""
+        channels = h.shape[-1]
+        update = nn.Conv(channels, (3, 3))(nn.relu(h))
+        return h + nn.Conv(channels, (1, 1))(nn.relu(update))
+
+
+class Down(nn.Module):
+    """Images to maps: per stage a 4×4 convolution of stride 2, then residual blocks; odd sizes are rounded up.
+
+    Attributes:
+        channels: of each stage.
+        num_blocks: residual blocks after the last stage.
+        activation: after each convolution.
+    """
+
+    channels: Sequence[int] = (32, 64)
+    num_blocks: int = 0
+    activation: Callable[[Any], Any] = nn.relu
+
+    @nn.compact
+    def __call__(self, x: Any, *, train: bool = False) -> Any:
+        """(batch, height, width, channels) -> (batch, ⌈height/2^stages⌉, ⌈width/2^stages⌉, channels[-1])."""
+        del train
+        for channels in self.channels:
+            x = self.activation(nn.Conv(channels, (4, 4), (2, 2))(x))
+        for _ in range(self.num_blocks):
+            x = ResidualBlock()(x)
+        return x
+
+
+class Up(nn.Module):
+    """Maps to images, `Down` backwards: residual blocks, then per stage a transposed 4×4 convolution of stride 2.
+
+    Attributes:
+        shape: (height, width, channels) of the output; the map must be ⌈height/2^stages⌉ × ⌈width/2^stages⌉.
+        channels: of each stage's input, so the last stage gives `shape[-1]` channels.
+        num_blocks: residual blocks before the first stage.
+        activation: between the stages.
+    """
+
+    shape: Sequence[int]
+    channels: Sequence[int] = (64, 32)
+    num_blocks: int = 0
+    activation: Callable[[Any], Any] = nn.relu
+
+    @nn.compact
+    def __call__(self, h: Any, *, train: bool = False) -> Any:
+        """(batch, height', width', features) -> (batch, *shape)."""
+        del train
+        h = nn.Conv(self.channels[0], (3, 3))(h)
+        for _ in range(self.num_blocks):
+            h = ResidualBlock()(h)
+        for i, outputs in enumerate((*self.channels[1:], self.shape[-1])):
+            height, width = map_size(self.shape, len(self.channels) - 1 - i)
+            h = nn.ConvTranspose(outputs, (4, 4), (2, 2))(self.activation(h))[:, :height, :width]
+        return h
+
+
+def map_size(shape: Sequence[int], stages: int) -> tuple[int, int]:
+    """(height, width) after `stages` halvings, rounded up."""
+    return -(-shape[0] // 2**stages), -(-shape[1] // 2**stages)
+
+
+class ConvEncoder(nn.Module):
+    """`Down`, then one dense layer.
+
+    Attributes:
+        num_outputs: for a Gaussian posterior 2·latent_size.
+        channels: as in `Down`.
+        num_blocks: as in `Down`.
+    """
+
+    num_outputs: int
+    channels: Sequence[int] = (32, 64)
+    num_blocks: int = 0
+
+    @nn.compact
+    def __call__(self, x: Any, *, train: bool = False) -> Any:
+        """(batch, height, width, channels) -> (batch, num_outputs)."""
+        h = nn.relu(Down(self.channels, self.num_blocks)(x, train=train))
+        return nn.Dense(self.num_outputs)(jnp.reshape(h, (len(x), -1)))
+
+
+class ConvDecoder(nn.Module):
+    """One dense layer, then `Up`.
+
+    Attributes:
+        shape: (height, width, channels) of one example.
+        num_parameters: of the likelihood, per value.
+        channels: as in `Up`.
+        num_blocks: as in `Up`.
+    """
+
+    shape: Sequence[int]
+    num_parameters: int
+    channels: Sequence[int] = (64, 32)
+    num_blocks: int = 0
+
+    @nn.compact
+    def __call__(self, z: Any, *, train: bool = False) -> Any:
+        """(batch, latent_size) -> (batch, *shape, num_parameters)."""
+        height, width = map_size(self.shape, len(self.channels))
+        h = nn.relu(nn.Dense(height * width * self.channels[0])(z))
+        h = jnp.reshape(h, (len(z), height, width, self.channels[0]))
+        out = Up((*self.shape[:2], self.shape[2] * self.num_parameters), self.channels, self.num_blocks)(h, train=train)
+        return jnp.reshape(out, (len(z), *self.shape, self.num_parameters))
