@@ -39,16 +39,27 @@ def letters() -> Dataset:
     return Dataset("letters", splits, levels=_CELLS**2 + 1, synthetic=True, label_names=tuple(LETTERS))
 
 
-def _draw(font: str, letter: str) -> np.ndarray:
-    """(8, 8) counts of ink: a point is inside where it lies in an odd number of the outline's closed curves."""
+def polygons(font: str, letter: str) -> list[np.ndarray]:
+    """The closed curves around a letter, each (corners, 2); the second coordinate grows upwards.
+
+    Args:
+        font: one of `FONTS`.
+        letter: a character of the typeface.
+    """
     # Imported here, as scikit-learn is: other data sets need not wait for it.
     import matplotlib
     from matplotlib.font_manager import FontProperties
-    from matplotlib.path import Path
     from matplotlib.textpath import TextPath
 
     file = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
-    curves = TextPath((0, 0), letter, size=100, prop=FontProperties(fname=str(file))).to_polygons()
+    return TextPath((0, 0), letter, size=100, prop=FontProperties(fname=str(file))).to_polygons()
+
+
+def _draw(font: str, letter: str) -> np.ndarray:
+    """(8, 8) counts of ink: a point is inside where it lies in an odd number of the outline's closed curves."""
+    from matplotlib.path import Path
+
+    curves = polygons(font, letter)
     corners = np.concatenate(curves)
     low, high = corners.min(axis=0), corners.max(axis=0)
     across = (np.arange(_SIZE * _CELLS) + 0.5) / (_SIZE * _CELLS) - 0.5

@@ -1,4 +1,4 @@
-"""Sequences of binary frames, {"x": uint8 (n, T, D), "mask": uint8 (n, T)}: piano rolls, and images row by row.
+"""Sequences of frames, {"x": (n, T, D), "mask": uint8 (n, T)}: binary piano rolls, and images row by row.
 
 A row of `mask` is 1 on the frames of its sequence and 0 on the padding after them. `bucketed` puts sequences of about
 one length into a batch, so that short ones do not pay for the longest.
@@ -54,9 +54,10 @@ def _roll(path: Path, split: str, piece: Any) -> np.ndarray:
 
 
 def padded(sequences: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Sequences (T_i, D) as x (n, T, D), zeros after each, and its mask (n, T)."""
+    """Sequences (T_i, D) as x (n, T, D), zeros after each, and its mask (n, T); x has the first sequence's type."""
     lengths = np.array([len(sequence) for sequence in sequences])
-    x = np.zeros((len(sequences), lengths.max(initial=0), *sequences[0].shape[1:]) if len(sequences) else 0, np.uint8)
+    shape = (len(sequences), lengths.max(initial=0), *sequences[0].shape[1:]) if len(sequences) else 0
+    x = np.zeros(shape, sequences[0].dtype if len(sequences) else np.uint8)
     for row, sequence in zip(x, sequences, strict=True):
         row[: len(sequence)] = sequence
     return {"x": x, "mask": (np.arange(x.shape[1])[None] < lengths[:, None]).astype(np.uint8)} if len(x) else {"x": x}
@@ -83,7 +84,7 @@ def bucketed(dataset: Dataset, batch_size: int, seed: int, *, step: int = 64) ->
     compiled once.
 
     Args:
-        dataset: of this module.
+        dataset: of this module, of `strokes` or of `speech`.
         batch_size: sequences in a training batch; a split is evaluated as batches of the same size.
         seed: of the permutations.
         step: frames.
@@ -100,7 +101,9 @@ def bucketed(dataset: Dataset, batch_size: int, seed: int, *, step: int = 64) ->
 
     def take(split: str, rows: np.ndarray) -> Batch:
         end = min(-(-int(lengths[split][rows].max()) // step) * step, longest[split])
-        return {name: jnp.asarray(x[rows, :end]) for name, x in dataset.splits[split].items()}
+        timed = ("x", "mask")  # labels belong to whole sequences
+        arrays = dataset.splits[split].items()
+        return {name: jnp.asarray(x[rows, :end] if name in timed else x[rows]) for name, x in arrays}
 
     def train(at: int) -> Batch:
         epoch, i = divmod(at, num // batch_size)
