@@ -27,7 +27,7 @@ from experiments.system import System
 from jgen._types import Batch, Key
 from jgen.data import load, transforms
 from jgen.data.pipeline import Dataset, in_memory
-from jgen.latent import vae
+from jgen.latent import representation, vae
 from jgen.math import likelihoods
 from jgen.metrics.measurement import Measurement
 from jgen.train import Experiment
@@ -171,9 +171,11 @@ def _draw(
     unit = 1 / (levels - 1)
     named = {"draws from p(x|z)": _image(samples) * unit, "E[x|z], other z": _image(means) * unit}
     pictures.panels(directory / "samples.png", named)
-    again = vae.reconstruct(state.params, state.stats, x, networks=networks)
+    again = representation.reconstruct(state.params, state.stats, x, networks=networks)
     pictures.panels(directory / "reconstructions.png", {"test": _image(x) * unit, "again": _image(again) * unit})
-    steps = [vae.interpolate(state.params, state.stats, x[i], x[i + 8], 8, networks=networks) for i in range(8)]
+    steps = [
+        representation.interpolate(state.params, state.stats, x[i], x[i + 8], 8, networks=networks) for i in range(8)
+    ]
     pictures.grid(directory / "interpolations.png", _image(jnp.concatenate(steps)) * unit)
     _draw_latents(networks, data, dataset, state, directory)
 

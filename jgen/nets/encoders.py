@@ -9,32 +9,31 @@ from flax import linen as nn
 
 
 class Encoder(nn.Module):
-    """Flattened features to (mean, log standard deviation) through dense layers.
+    """Flattened features, and a condition beside them, through dense layers.
 
     Attributes:
-        latent_size: latent dimensions.
+        num_outputs: for a Gaussian posterior 2·latent_size: mean and log standard deviation.
         hidden_sizes: widths.
         activation: between layers, unless they are gated.
         gated: each layer is h ⊙ sigmoid(g), both dense (Tomczak and Welling, "VAE with a VampPrior", 2018).
         dropout_rate: the share of hidden units dropped in training.
     """
 
-    latent_size: int
+    num_outputs: int
     hidden_sizes: Sequence[int] = (256, 256)
     activation: Callable[[Any], Any] = nn.relu
     gated: bool = False
     dropout_rate: float = 0.0
 
     @nn.compact
-    def __call__(self, x: Any, *, train: bool = False) -> Any:
-        """(batch, *shape) -> (batch, 2·latent_size)."""
-        x = jnp.reshape(x, (len(x), -1))
-        hidden = _hidden(self, x, train)
-        return nn.Dense(2 * self.latent_size)(hidden)
+    def __call__(self, x: Any, condition: Any = None, *, train: bool = False) -> Any:
+        """(batch, *shape), (batch, classes) -> (batch, num_outputs)."""
+        hidden = _hidden(self, beside(jnp.reshape(x, (len(x), -1)), condition), train)
+        return nn.Dense(self.num_outputs)(hidden)
 
 
 class Decoder(nn.Module):
-    """Latents to raw parameters through dense layers.
+    """Latents, and a condition beside them, to raw parameters through dense layers.
 
     Attributes:
         shape: the shape of one example.
@@ -53,12 +52,17 @@ class Decoder(nn.Module):
     dropout_rate: float = 0.0
 
     @nn.compact
-    def __call__(self, z: Any, *, train: bool = False) -> Any:
-        """(batch, latent_size) -> (batch, *shape, num_parameters)."""
+    def __call__(self, z: Any, condition: Any = None, *, train: bool = False) -> Any:
+        """(batch, latent_size), (batch, classes) -> (batch, *shape, num_parameters)."""
         sizes = (*self.shape, self.num_parameters)
-        hidden = _hidden(self, z, train)
+        hidden = _hidden(self, beside(z, condition), train)
         out = nn.Dense(int(np.prod(sizes)))(hidden)
         return jnp.reshape(out, (len(z), *sizes))
+
+
+def beside(x: Any, condition: Any) -> Any:
+    """(batch, size) with the condition (batch, classes), where there is one, as further columns."""
+    return x if condition is None else jnp.concatenate([x, condition], axis=-1)
 
 
 def _hidden(module: Encoder | Decoder, x: Any, train: bool) -> Any:
@@ -151,10 +155,10 @@ class ConvEncoder(nn.Module):
     num_blocks: int = 0
 
     @nn.compact
-    def __call__(self, x: Any, *, train: bool = False) -> Any:
-        """(batch, height, width, channels) -> (batch, num_outputs)."""
+    def __call__(self, x: Any, condition: Any = None, *, train: bool = False) -> Any:
+        """(batch, height, width, channels), (batch, classes) -> (batch, num_outputs)."""
         h = nn.relu(Down(self.channels, self.num_blocks)(x, train=train))
-        return nn.Dense(self.num_outputs)(jnp.reshape(h, (len(x), -1)))
+        return nn.Dense(self.num_outputs)(beside(jnp.reshape(h, (len(x), -1)), condition))
 
 
 class ConvDecoder(nn.Module):
@@ -173,10 +177,10 @@ class ConvDecoder(nn.Module):
     num_blocks: int = 0
 
     @nn.compact
-    def __call__(self, z: Any, *, train: bool = False) -> Any:
-        """(batch, latent_size) -> (batch, *shape, num_parameters)."""
+    def __call__(self, z: Any, condition: Any = None, *, train: bool = False) -> Any:
+        """(batch, latent_size), (batch, classes) -> (batch, *shape, num_parameters)."""
         height, width = map_size(self.shape, len(self.channels))
-        h = nn.relu(nn.Dense(height * width * self.channels[0])(z))
+        h = nn.relu(nn.Dense(height * width * self.channels[0])(beside(z, condition)))
         h = jnp.reshape(h, (len(z), height, width, self.channels[0]))
         out = Up((*self.shape[:2], self.shape[2] * self.num_parameters), self.channels, self.num_blocks)(h, train=train)
         return jnp.reshape(out, (len(z), *self.shape, self.num_parameters))

@@ -9,7 +9,7 @@ import scipy.stats
 from flax import linen as nn
 
 from jgen import linen
-from jgen.latent import vae
+from jgen.latent import gaussian, representation, vae
 from jgen.math import likelihoods
 
 ADAM = optax.adam(1e-2)
@@ -40,6 +40,8 @@ def _linear_gaussian():
         "encoder": {"Dense_0": {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}},
         "decoder": {"Dense_0": {"kernel": jnp.asarray(weights, jnp.float32), "bias": jnp.zeros(3)}},
         "offset": jnp.zeros((3, 1)),
+        "prior": {},
+        "posterior": {},
     }
     stats = {"encoder": {}, "decoder": {}, vae.STEP: jnp.zeros((), jnp.int32)}
     covariance = weights.T @ weights + SIGMA**2 * np.eye(3)
@@ -115,16 +117,16 @@ def test_reusing_one_draw_for_all_samples_would_be_seen(monkeypatch):
         return float(values.mean())
 
     right = bound(16) - bound(1)
-    monkeypatch.setattr(vae, "reparameterize", lambda keys, q: q.mean + 0.1 * jnp.exp(q.log_std))
+    monkeypatch.setattr(gaussian, "sample", lambda keys, q: q.mean + 0.1 * jnp.exp(q.log_std))
     assert right > 0.05
     assert abs(bound(16) - bound(1)) < 1e-4
 
 
 def test_divergence_is_that_of_quadrature_and_never_negative():
-    posterior = vae.Posterior(jnp.array([[0.3, -1.0, 0.0]]), jnp.array([[0.2, -0.5, 5e-5]]))
+    posterior = gaussian.Gaussian(jnp.array([[0.3, -1.0, 0.0]]), jnp.array([[0.2, -0.5, 5e-5]]))
     grid = np.linspace(-12, 12, 200_001)
     for value, mean, log_std in zip(
-        vae.kl_to_standard_normal(posterior)[0], posterior.mean[0], posterior.log_std[0], strict=True
+        gaussian.kl_to_standard_normal(posterior)[0], posterior.mean[0], posterior.log_std[0], strict=True
     ):
         q = scipy.stats.norm(float(mean), float(np.exp(log_std)))
         expected = np.trapezoid(q.pdf(grid) * (q.logpdf(grid) - scipy.stats.norm.logpdf(grid)), grid)
@@ -134,8 +136,8 @@ def test_divergence_is_that_of_quadrature_and_never_negative():
 
 def test_flipped_sign_of_the_rate_breaks_the_bound(monkeypatch):
     networks, params, stats, x, exact = _linear_gaussian()
-    right = vae.kl_to_standard_normal
-    monkeypatch.setattr(vae, "kl_to_standard_normal", lambda posterior: -right(posterior))
+    right = gaussian.kl_to_standard_normal
+    monkeypatch.setattr(gaussian, "kl_to_standard_normal", lambda posterior: -right(posterior))
     elbo = vae.elbo(jax.random.key(1), params, stats, {"x": x}, networks=networks)
     assert float(elbo.mean()) > exact.mean() + 0.5
 
@@ -175,12 +177,12 @@ def test_warm_up_changes_the_objective_and_not_the_report():
 
 def test_uses_of_a_trained_model():
     networks, params, stats, x, _ = _linear_gaussian()
-    again = vae.reconstruct(params, stats, x, networks=networks)
+    again = representation.reconstruct(params, stats, x, networks=networks)
     assert float(jnp.mean((again - x) ** 2)) < SIGMA**2
-    path = vae.interpolate(params, stats, x[0], x[1], 5, networks=networks)
+    path = representation.interpolate(params, stats, x[0], x[1], 5, networks=networks)
     np.testing.assert_allclose(path[0], again[0], atol=1e-5)
     np.testing.assert_allclose(path[-1], again[1], atol=1e-5)
-    assert int(vae.active_units(params, stats, x, networks=networks)) == 2
+    assert int(representation.active_units(params, stats, x, networks=networks)) == 2
 
 
 def test_dropping_the_statistics_would_be_seen():
