@@ -83,11 +83,11 @@ class StrokeMixture:
         """log of the mixture's density at (dx, dy), plus that of the pen's mass; (batch,), nats."""
         x = jnp.asarray(x, jnp.float32)
         weight, mean, std, correlation, pen = self._parts(raw)
-        across = normal_log_prob(x[..., 0, None], mean[0], jnp.log(std[0]))
-        scaled = (x[..., 0, None] - mean[0]) / std[0]
-        given = mean[1] + correlation * std[1] * scaled
-        down = normal_log_prob(x[..., 1, None], given, jnp.log(std[1]) + 0.5 * jnp.log1p(-jnp.square(correlation)))
-        each = jax.nn.logsumexp(weight + across + down, axis=-1)
+        first = (x[..., 0, None] - mean[0]) / std[0]
+        free = jnp.sqrt(1 - jnp.square(correlation))
+        second = ((x[..., 1, None] - mean[1]) / std[1] - correlation * first) / free
+        both = normal_log_prob(first) + normal_log_prob(second) - jnp.log(std[0] * std[1] * free)
+        each = jax.nn.logsumexp(weight + both, axis=-1)
         state = x[..., _OFFSETS].astype(jnp.int32)
         each = each + jnp.take_along_axis(pen, state[..., None], axis=-1)[..., 0]
         return jnp.sum(each, axis=tuple(range(1, each.ndim)))
@@ -96,7 +96,7 @@ class StrokeMixture:
         """Σ_k π_k µ_k, and the mean number of the pen's state."""
         weight, mean, _, _, pen = self._parts(raw)
         offsets = [jnp.sum(jnp.exp(weight) * part, axis=-1) for part in mean]
-        state = jnp.sum(jnp.exp(pen) * jnp.arange(self.pen_states, dtype=pen.dtype), axis=-1)
+        state = jnp.exp(pen) @ jnp.arange(self.pen_states, dtype=pen.dtype)
         return jnp.stack([*offsets, state], axis=-1)
 
     def sample(self, keys: Keys, raw: Float[Array, "batch *shape 3 parameters"]) -> Float[Array, "batch *shape 3"]:
