@@ -54,6 +54,7 @@ class GatedPixelCNN(nn.Module):
         num_classes: of the labels; None without.
         dropout_rate: of what the gates of the horizontal stack give, when a key is given.
         activation: before each convolution of the head.
+        most_one_hot: more levels than these enter as one number each; levels that are names, such as codes, should not.
     """
 
     levels: int
@@ -65,6 +66,7 @@ class GatedPixelCNN(nn.Module):
     num_classes: int | None = None
     dropout_rate: float = 0.0
     activation: Any = nn.relu
+    most_one_hot: int = masked_conv.MOST_ONE_HOT
 
     def layers(self, channels: int) -> dict[str, dict[str, Any]]:
         """The arguments of every masked convolution by its name: the horizontal stack and the head."""
@@ -116,7 +118,7 @@ class GatedPixelCNN(nn.Module):
                 x = nn.Dropout(self.dropout_rate, deterministic=not self.has_rng("dropout"))(x)
             return masked_conv.MaskedConv(**layers[name], name=name)(x)
 
-        inputs = masked_conv.inputs(x, self.levels)
+        inputs = masked_conv.inputs(x, self.levels, self.most_one_hot)
         out = self.horizontal(convolve, inputs, self.vertical(convolve, inputs), channels)
         out = out.reshape(*x.shape, discrete.width(self.levels))
         return out + self.param("bias", nn.initializers.zeros_init(), out.shape[1:])[None]
@@ -144,7 +146,8 @@ def network(shape: tuple[int, int, int], levels: int, *, num_classes: int | None
         shape: (height, width, channels).
         levels: x are whole numbers in 0..levels-1.
         num_classes: learns p(x | label) of labels 0..num_classes-1; None takes no labels.
-        sizes: of `GatedPixelCNN`: features, num_layers, first_size, size, head_features, dropout_rate, activation.
+        sizes: of `GatedPixelCNN`: features, num_layers, first_size, size, head_features, dropout_rate, activation,
+            most_one_hot.
 
     Raises:
         ValueError: `levels` is below 2, there is no layer or class, a kernel's size is even or does not reach the row
@@ -183,6 +186,7 @@ def _draw(module: GatedPixelCNN, params: Params, noise: Any, known: Any, mask: n
     kinds = {name: arguments["kind"] for name, arguments in module.layers(channels).items()}
     layers = {name: pixelwise.taps(params[name], kind, channels) for name, kind in kinds.items()}
     part = 2 * module.features // channels
+    inputs = (module.levels, module.most_one_hot)
 
     def begin(caches: Any, i: Any) -> Any:
         del i
@@ -198,12 +202,12 @@ def _draw(module: GatedPixelCNN, params: Params, noise: Any, known: Any, mask: n
             convolve = functools.partial(_pixel, params, label, walk, own)
             logits = module.horizontal(convolve, None, [link[:, where[1], own] for link in links], 1)
             x.append(draw(c, logits + bias[c][None]))
-            walk.put("layer_0_left", masked_conv.inputs(x[c][:, None, None, None], module.levels)[:, 0, 0])
+            walk.put("layer_0_left", masked_conv.inputs(x[c][:, None, None, None], *inputs)[:, 0, 0])
         return (caches[0], walk.caches), x
 
     def end(caches: Any, i: Any, x: Any) -> Any:
         del i
-        above, row = dict(caches[0]), masked_conv.inputs(x[:, None], module.levels)
+        above, row = dict(caches[0]), masked_conv.inputs(x[:, None], *inputs)
         above["layer_0_rows"] = jnp.concatenate([above["layer_0_rows"][:, 1:], row], axis=1)
         return above, {name: pixelwise.next_row(cache) for name, cache in caches[1].items()}
 

@@ -25,14 +25,16 @@ MOST_ONE_HOT = 32
 """More levels enter a network as one number each."""
 
 
-def inputs(x: Num[Array, "batch h w c"], levels: int) -> Float[Array, "batch h w channels"]:
+def inputs(
+    x: Num[Array, "batch h w c"], levels: int, most_one_hot: int = MOST_ONE_HOT
+) -> Float[Array, "batch h w channels"]:
     """Images as network inputs, one group per channel; zeros, the padding, stand for no value.
 
-    ±1 for two levels, one-hot up to `MOST_ONE_HOT`, else the value scaled to [−1, 1] beside a 1.
+    ±1 for two levels, one-hot up to `most_one_hot`, else the value scaled to [−1, 1] beside a 1.
     """
     if levels == 2:
         out = 2 * discrete.encode(x, levels) - 1
-    elif levels <= MOST_ONE_HOT:
+    elif levels <= most_one_hot:
         out = discrete.encode(x, levels)
     else:
         scaled = 2 * x.astype(jnp.float32) / (levels - 1) - 1
