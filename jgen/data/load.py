@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable
 
 from jgen._checks import at_least
-from jgen.data import embedded, files, letters, pairs, text, tfds, toys
+from jgen.data import embedded, files, letters, pairs, sprites, text, tfds, toys
 from jgen.data.arrays import check_holdout
 from jgen.data.pipeline import Dataset
 
-_SIZED = {"patches": embedded.patches, "photos": embedded.photos}
+_SIZED = {"patches": embedded.patches, "photos": embedded.photos, "sprites": sprites.sprites}
 SOURCES = (
     "digits",
     "letters",
@@ -39,6 +39,7 @@ def load(
     | "letters" | uint8 (n, 8, 8, 1), 17 levels, synthetic | `letters.letters` |
     | "patches", "patches:16" | uint8 (n, 8, 8, 1), grey | `embedded.patches` |
     | "photos", "photos:16" | uint8 (n, 32, 32, 3) | `embedded.photos` |
+    | "sprites", "sprites:32" | uint8 (n, 16, 16, 1), 17 levels, synthetic, with factors | `sprites.sprites` |
     | "table:iris", wine, breast_cancer, diabetes | float32 (n, d) | `embedded.table` |
     | "eeg" | float32 (4, time), series | `embedded.eeg` |
     | "text" | tokens int32 (n, length) | `text`, for streams as well |

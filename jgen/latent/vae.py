@@ -70,7 +70,7 @@ def terms(key: Key, params: Params, stats: Params, batch: Batch, *, networks: Ne
     Raises:
         ValueError: x lies outside the likelihood's support.
     """
-    return _terms(key, params, stats, batch, networks, train=False)[0]
+    return terms_and_stats(key, params, stats, batch, networks=networks, train=False)[0]
 
 
 def elbo(key: Key, params: Params, stats: Params, batch: Batch, *, networks: Networks) -> Float[Array, " batch"]:
@@ -151,7 +151,7 @@ def loss(
     *,
     train: bool,
     networks: Networks,
-    beta: float = 1.0,
+    beta: float | Scalar = 1.0,
     warm_up_steps: int = 0,
     free_bits: float = 0.0,
 ) -> tuple[Scalar, tuple[Params, Metrics]]:
@@ -161,7 +161,7 @@ def loss(
     always those of the ELBO.
     """
     weight = beta * warmth(stats, warm_up_steps)
-    values, stats = _terms(key, params, stats, batch, networks, train=train)
+    values, stats = terms_and_stats(key, params, stats, batch, networks=networks, train=train)
     rate = jnp.mean(values.rate)
     if free_bits:
         rate = jnp.sum(jnp.maximum(free_bits, jnp.mean(values.rate_per_unit, axis=0)))
@@ -248,7 +248,7 @@ def trained_by(
         return params, {**stats, **(more_stats or {}), STEP: jnp.zeros((), jnp.int32)}
 
     def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
-        return reported(_terms(key, state.params, state.stats, batch, networks, train=False)[0])
+        return reported(terms(key, state.params, state.stats, batch, networks=networks))
 
     def log_bound(key: Key, state: GradientState, batch: Batch) -> Float[Array, " batch"]:
         bound = iwae_bound(key, state.params, state.stats, batch, networks=networks, num_samples=num_bound_samples)
@@ -271,9 +271,10 @@ def reported(values: Terms) -> Metrics:
     return {"negative_elbo": -values.elbo, "rate": values.rate, "distortion": values.distortion}
 
 
-def _terms(
-    key: Key, params: Params, stats: Params, batch: Batch, networks: Networks, *, train: bool
+def terms_and_stats(
+    key: Key, params: Params, stats: Params, batch: Batch, *, networks: Networks, train: bool
 ) -> tuple[Terms, Params]:
+    """`terms`, and `stats` after the pass; in training dropout draws, and statistics are of the batch."""
     random.batch_size(batch)
     x, label = parts.examples(batch, networks)
     encoder_key, decoder_key, latent_key = jax.random.split(key, 3)
