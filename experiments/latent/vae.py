@@ -22,13 +22,13 @@ import optax
 
 from experiments import pictures
 from experiments.evaluation import averages
+from experiments.latent import pixels
 from experiments.runner import main
 from experiments.system import System
 from jgen._types import Batch, Key
-from jgen.data import load, transforms
+from jgen.data import load
 from jgen.data.pipeline import Dataset, in_memory
 from jgen.latent import representation, vae
-from jgen.math import likelihoods
 from jgen.metrics.measurement import Measurement
 from jgen.train import Experiment
 
@@ -40,7 +40,7 @@ class Config:
     data: str = "digits"
     """Any source of images; levels and size come from the data."""
     likelihood: str = "discretized_logistic"
-    """discretized_logistic, categorical, bernoulli (grey images are binarized at half), or gaussian."""
+    """discretized_logistic, categorical, bernoulli (binarized at half), dynamic_bernoulli (by draws), or gaussian."""
     latent_size: int = 16
     hidden_size: int = 512
     num_layers: int = 2
@@ -83,7 +83,7 @@ PRESETS = {
 def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
     dataset = load(config.data, seed=seed)
-    likelihood, transform, levels = _likelihood(config.likelihood, dataset)
+    likelihood, transform, levels = pixels.likelihood(config.likelihood, dataset)
     networks = vae.dense(
         dataset.shape,
         likelihood,
@@ -108,22 +108,6 @@ def build(config: Config, seed: int) -> Experiment:
         select="negative_elbo",
         patience=config.patience,
     )
-
-
-def _likelihood(name: str, dataset: Dataset) -> tuple[likelihoods.Likelihood, Any, int]:
-    only = transforms.only("x")
-    if name == "gaussian":
-        levels = dataset.levels or 2
-        unit = transforms.scale(levels, 0.0, 1.0) if dataset.levels else transforms.only("x")
-        return likelihoods.Gaussian(), transforms.chain(only, unit), 2
-    if dataset.levels is None:
-        raise ValueError(f"`likelihood` must be gaussian for real data such as {dataset.name!r}, got {name!r}.")
-    if name == "bernoulli":
-        return likelihoods.Bernoulli(), transforms.chain(only, transforms.binarize(dataset.levels)), 2
-    kinds = {"categorical": likelihoods.Categorical, "discretized_logistic": likelihoods.DiscretizedLogistic}
-    if name not in kinds:
-        raise ValueError(f"`likelihood` must be one of {', '.join([*kinds, 'bernoulli', 'gaussian'])}, got {name!r}.")
-    return kinds[name](dataset.levels), only, dataset.levels
 
 
 def _measure(
@@ -169,14 +153,16 @@ def _draw(
     z = jax.random.normal(jax.random.fold_in(key, 1), (64, networks.latent_size))
     means = vae.decode(state.params, state.stats, z, networks=networks)
     unit = 1 / (levels - 1)
-    named = {"draws from p(x|z)": _image(samples) * unit, "E[x|z], other z": _image(means) * unit}
+    named = {"draws from p(x|z)": pixels.images(samples) * unit, "E[x|z], other z": pixels.images(means) * unit}
     pictures.panels(directory / "samples.png", named)
     again = representation.reconstruct(state.params, state.stats, x, networks=networks)
-    pictures.panels(directory / "reconstructions.png", {"test": _image(x) * unit, "again": _image(again) * unit})
+    pictures.panels(
+        directory / "reconstructions.png", {"test": pixels.images(x) * unit, "again": pixels.images(again) * unit}
+    )
     steps = [
         representation.interpolate(state.params, state.stats, x[i], x[i + 8], 8, networks=networks) for i in range(8)
     ]
-    pictures.grid(directory / "interpolations.png", _image(jnp.concatenate(steps)) * unit)
+    pictures.grid(directory / "interpolations.png", pixels.images(jnp.concatenate(steps)) * unit)
     _draw_latents(networks, data, dataset, state, directory)
 
 
@@ -194,14 +180,6 @@ def _draw_latents(networks: vae.Networks, data: Any, dataset: Dataset, state: An
         plane = points if points.shape[1] == 2 else TSNE(random_state=0, perplexity=few).fit_transform(points)
     title = "posterior means" if points.shape[1] == 2 else "posterior means, t-SNE"
     pictures.scatter(directory / "latents.png", {title: plane}, None if labels is None else labels[: len(points)])
-
-
-def _image(x: Any) -> Any:
-    """(n, h, w, c) from (n, h, w, c), or from rows whose length is a square."""
-    if jnp.ndim(x) == 4:
-        return x
-    side = int(np.sqrt(x.shape[-1]))
-    return jnp.reshape(x, (len(x), side, -1, 1))
 
 
 SYSTEM = System(
