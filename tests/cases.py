@@ -35,6 +35,7 @@ from jgen.autoregressive import (
     rnade,
     rnn,
     seq2seq,
+    tcn,
     transformer,
     wavenet,
     window,
@@ -56,12 +57,35 @@ from jgen.diffusion.denoiser import Denoiser
 from jgen.energy import boltzmann, dbm, dbn, ebm, gaussian_rbm, graphs, gsn, jem, noise_contrastive, rbm, score_matching
 from jgen.energy.stack import Layer
 from jgen.flows import real_nvp
-from jgen.latent import vae
+from jgen.latent import (
+    autoencoder,
+    beta_vae,
+    conditional_vae,
+    corruptions,
+    denoising,
+    hierarchical,
+    iaf_vae,
+    iwae,
+    priors,
+    score_function,
+    semi_supervised,
+    semi_supervised_stack,
+    stcn,
+    stcn_network,
+    vae,
+    vq_prior,
+    vq_vae,
+    vrnn,
+    vrnn_network,
+)
+from jgen.latent import networks as parts
 from jgen.learners import average, bagging
-from jgen.math import likelihoods, quadrature
+from jgen.math import framewise, likelihoods, quadrature
+from jgen.math.strokes import StrokeMixture
 from jgen.nets.activations import Trunk
 from jgen.nets.mlp import MLP
 from jgen.nets.scalar import SquaredError, Tilted
+from jgen.nets.temporal import TemporalConv
 from jgen.nets.tied import TiedLayers
 from jgen.nets.time_mlp import TimeMLP
 from jgen.nets.unet import UNet
@@ -137,6 +161,11 @@ def binary(num_dims: int, rate: float = 0.3) -> Callable[[], dict[str, Any]]:
 def real(*shape: int) -> Callable[[], dict[str, Any]]:
     """Gaussian rows with mean 1 and standard deviation 1/2."""
     return lambda: {"x": jax.random.normal(jax.random.key(0), (BATCH, *shape)) * 0.5 + 1.0}
+
+
+def unit(*shape: int) -> Callable[[], dict[str, Any]]:
+    """Uniform on [0, 1]."""
+    return lambda: {"x": jax.random.uniform(jax.random.key(0), (BATCH, *shape))}
 
 
 def levels(*shape: int, size: int) -> Callable[[], dict[str, Any]]:
@@ -234,6 +263,151 @@ def _vae_exact(state: Any, batch: Any) -> Any:
     x = batch["x"][:, None]
     log_joint = jnp.sum(x * jnp.log(mean)[None] + (1 - x) * jnp.log1p(-mean)[None], axis=-1)
     return jax.nn.logsumexp(log_joint + jax.scipy.stats.norm.logpdf(z)[None], axis=1) + jnp.log(step)
+
+
+def _conditional() -> vae.Networks:
+    return vae.dense((4,), likelihoods.Bernoulli(), 1, hidden_sizes=(16,), num_classes=2)
+
+
+def _each_class_exact(state: Any, x: Any) -> Any:
+    """log p(x, y) of both y, (batch, 2), as `_vae_exact`."""
+    z, step = jnp.linspace(-8.0, 8.0, 2001, retstep=True)
+    found = []
+    for y in range(2):
+        label = jnp.full(len(z), y)
+        mean = vae.decode(state.params, state.stats, z[:, None], networks=_conditional(), label=label)
+        log_joint = x @ jnp.log(mean).T + (1 - x) @ jnp.log1p(-mean).T + jax.scipy.stats.norm.logpdf(z)[None]
+        found.append(jax.nn.logsumexp(log_joint, axis=1) + jnp.log(step / 2))
+    return jnp.stack(found, axis=1)
+
+
+def _conditional_exact(state: Any, batch: Any) -> Any:
+    return jnp.take_along_axis(_each_class_exact(state, batch["x"]), batch["label"][:, None], axis=1)[:, 0]
+
+
+def _stack() -> semi_supervised_stack.Stack:
+    first = vae.dense((4,), likelihoods.Bernoulli(), 1, hidden_sizes=(8,))
+    second = vae.dense((1,), likelihoods.Gaussian(), 1, hidden_sizes=(8,), num_classes=2)
+    return semi_supervised_stack.Stack(first, second, semi_supervised.dense(2, hidden_sizes=(8,)))
+
+
+def _stack_exact(state: Any, batch: Any) -> Any:
+    """log ∫ p(x|z₁) Σ_y p(y) ∫ p(z₁|y, z₂) p(z₂) dz₂ dz₁ by the trapezoid rule."""
+    (first, second), stack = (state.params[name] for name in ("first", "second")), _stack()
+    z, step = jnp.linspace(-8.0, 8.0, 401, retstep=True)
+    log_law = []
+    for y in range(2):
+        label = jnp.full(len(z), y)
+        raw = parts.run_decoder(second, state.stats["second"], z[:, None], stack.second, label=label)[0]
+        each = jax.vmap(lambda one, raw=raw: likelihoods.Gaussian().log_prob(raw, jnp.full((len(raw), 1), one)))(z)
+        log_law.append(jax.nn.logsumexp(each + jax.scipy.stats.norm.logpdf(z)[None], axis=1) + jnp.log(step / 2))
+    mean = vae.decode(first, state.stats["first"], z[:, None], networks=stack.first)
+    log_joint = batch["x"] @ jnp.log(mean).T + (1 - batch["x"]) @ jnp.log1p(-mean).T
+    return jax.nn.logsumexp(log_joint + jnp.logaddexp(*log_law)[None], axis=1) + jnp.log(step)
+
+
+def some_labelled() -> dict[str, Any]:
+    """Bernoulli rows with two classes, of which every third is not known."""
+    batch = labelled(binary(4), 2)()
+    return {**batch, "label": jnp.where(jnp.arange(BATCH) % 3 == 0, -1, batch["label"])}
+
+
+def _restoration(corruption: corruptions.Corruption, outputs: int) -> Model[Any]:
+    return denoising.model(denoising.Restorer(outputs, corruption.scale, 4, 1), corruption, ADAM)
+
+
+def _vq_networks() -> vq_vae.Networks:
+    return vq_vae.dense((4,), likelihoods.Bernoulli(), 2, num_vectors=2, hidden_sizes=(8,))
+
+
+def _vq_vae(learning: str = "average") -> Model[Any]:
+    return vq_vae.model(_vq_networks(), vq_vae.Quantizer(3, learning, cool_down=1), ADAM)
+
+
+def _vq_exact(state: Any, batch: Any) -> Any:
+    """log Σ_k p(k) p(x|e_k) over all pairs of codes, each drawn by its frequency."""
+    k = every(2, 3, dtype=jnp.int32)()["x"]
+    mean = vq_vae.from_codes(state.params, state.stats, k, networks=_vq_networks())
+    x = batch["x"][:, None]
+    log_likelihood = jnp.sum(x * jnp.log(mean)[None] + (1 - x) * jnp.log1p(-mean)[None], axis=-1)
+    return jax.nn.logsumexp(log_likelihood + vq_vae.log_frequency_prior(state.stats, k)[None], axis=1)
+
+
+def _vq_prior(*, joint: bool) -> Model[Any]:
+    prior = raster.model(image_transformer.network((1, 2, 1), 3, num_layers=1, num_heads=1, width=4), ADAM)
+    first = _vq_vae() if joint else _vq_vae().init(jax.random.key(1), binary(4)())
+    return vq_prior.model(_vq_networks(), first, prior)
+
+
+def _tcn() -> tcn.Network:
+    return tcn.Network(likelihoods.Bernoulli(), TemporalConv(3, 1, 2), (4,))
+
+
+def _stcn(likelihood: Any = None, latent_sizes: tuple[int, ...] = (1, 1), **keywords: Any) -> stcn.Network:
+    own = likelihood or likelihoods.Bernoulli()
+    return stcn.Network(own, TemporalConv(3, 1, 2), latent_sizes, (4,), (4,), **keywords)
+
+
+def _stcn_exact(state: Any, batch: Any) -> Any:
+    """Σ_t log ∫ p(x_t|z_t) p(z_t|x_<t) dz_t over the noise of two latents by the trapezoid rule."""
+    network, nodes, (x, mask) = _stcn(), quadrature.box(-6.0, 6.0, 41, 2), framewise.examples(batch, _tcn().likelihood)
+    before, _ = stcn_network.states(network, state.params, x)
+
+    def log_joint(point: Any) -> Any:
+        noise = tuple(jnp.full((*x.shape[:2], 1), value) for value in point)
+        z = stcn_network.descend(network, state.params, noise, before).z
+        raw = stcn_network.decode(network, state.params, z, before)
+        return framewise.log_prob(network.likelihood, raw, x) + jnp.sum(jax.scipy.stats.norm.logpdf(point))
+
+    each = jax.lax.map(log_joint, nodes.points, batch_size=256) + nodes.log_weights[:, None, None]
+    return framewise.total(jax.nn.logsumexp(each, axis=0), mask)
+
+
+def labelled_moves() -> dict[str, Any]:
+    """Two pen moves and one of three labels."""
+    pen = jax.random.randint(jax.random.key(1), (BATCH, 2, 1), 0, 3)
+    return {"x": jnp.concatenate([real(2, 2)()["x"], pen], axis=-1), "label": jnp.arange(BATCH) % 3}
+
+
+def _vrnn(latent_size: int = 1, *, smoothing: bool = False) -> vrnn.Network:
+    sizes = {"hidden_size": 4, "num_units": 3, "cell": "gru", "smoothing": smoothing}
+    return vrnn.dense(likelihoods.Bernoulli(), (2,), latent_size, **sizes)
+
+
+def _vrnn_exact(network: vrnn.Network) -> Callable[[Any, Any], Any]:
+    """log ∫∫ p(x|z) p(z) dz over the noise of the latents of two frames by the trapezoid rule."""
+
+    def exact(state: Any, batch: Any) -> Any:
+        (x, mask), params = framewise.examples(batch, network.likelihood), state.params
+        features, c = vrnn_network.embed(network, params, x), jnp.zeros((len(x), 0))
+
+        def log_joint(point: Any) -> Any:
+            memory, total = vrnn.start(params, len(x), network=network), jnp.sum(jax.scipy.stats.norm.logpdf(point))
+            for t in range(2):
+                h, p = memory.state[0], vrnn_network.prior(network, params, memory.state[0], memory.g, c)
+                g = vrnn_network.g_of(network, params, p.mean + jnp.exp(p.log_std) * point[t])
+                raw = vrnn_network.decode(network, params, jnp.concatenate([g, h], axis=-1)[:, None])
+                total = total + framewise.log_prob(network.likelihood, raw, x[:, t : t + 1])[:, 0] * mask[:, t]
+                memory = vrnn_network.advance(network, params, memory, features[:, t], g)
+            return total
+
+        nodes = quadrature.box(-6.0, 6.0, 41, 2)
+        each = jax.lax.map(log_joint, nodes.points, batch_size=256) + nodes.log_weights[:, None]
+        return jax.nn.logsumexp(each, axis=0)
+
+    return exact
+
+
+def _hierarchy(inference: str, **keywords: Any) -> Model[Any]:
+    parts = hierarchical.dense((4,), likelihoods.Bernoulli(), (2, 1), ((8,), (8,)), inference=inference)
+    return hierarchical.model(parts, ADAM, **keywords)
+
+
+def _iaf() -> Model[Any]:
+    posterior = iaf_vae.InverseAutoregressive(2, (8,), 3)
+    return iaf_vae.model(
+        vae.dense((4,), likelihoods.Bernoulli(), 3, posterior=posterior, hidden_sizes=(8,)), ADAM, free_bits=0.05
+    )
 
 
 def _gan(**keywords: Any) -> Model[Any]:
@@ -641,13 +815,142 @@ MODELS: list[ModelCase] = [
     ),
     ModelCase("gsn", _gsn((5,), num_walkback=2), binary(3), exact=_gsn_exact),
     ModelCase("gsn_layers", _gsn((5, 4), 3, 0.5), levels(3, size=3)),
+    ModelCase("autoencoder", lambda: autoencoder.model(autoencoder.dense((4,), 2, hidden_sizes=(8,)), ADAM), real(4)),
+    ModelCase(
+        "autoencoder_overcomplete",
+        lambda: autoencoder.model(
+            autoencoder.dense((4,), 6, hidden_sizes=(), reconstruction="bernoulli", num_active=2),
+            ADAM,
+            corruption=corruptions.masking(0.2),
+            sparsity=0.1,
+        ),
+        binary(4),
+    ),
+    ModelCase(
+        "autoencoder_conv_contractive",
+        lambda: autoencoder.model(autoencoder.convolutional((4, 4, 1), 2, channels=(4,)), ADAM, contractive=0.1),
+        real(4, 4, 1),
+    ),
+    ModelCase("denoising_inpainting", lambda: _restoration(corruptions.hidden_rectangle(2, 3), 1), unit(4, 4, 1)),
+    ModelCase("denoising_super_resolution", lambda: _restoration(corruptions.fewer_pixels(2), 1), unit(4, 4, 1)),
+    ModelCase("denoising_colorization", lambda: _restoration(corruptions.grey(), 3), unit(4, 4, 3)),
+    ModelCase("denoising", lambda: denoising.model(MLP((8, 4)), corruptions.gaussian(0.3), ADAM), real(4)),
+    ModelCase("tcn", lambda: tcn.model(_tcn(), ADAM, length=2), ended_frames, every_frame),
+    ModelCase("stcn", lambda: stcn.model(_stcn(), ADAM, length=2), ended_frames, exact=_stcn_exact),
+    ModelCase(
+        "stcn_iwae_bound",
+        lambda: stcn.model(_stcn(), ADAM, length=2, num_bound_samples=4, warm_up_steps=3),
+        ended_frames,
+        exact=_stcn_exact,
+    ),
+    ModelCase(
+        "stcn_first_layer_and_skip",
+        lambda: stcn.model(
+            _stcn(likelihoods.Gaussian(), (2, 1), dense=False, skip=True, dropout_rate=0.2), ADAM, length=3, beta=0.5
+        ),
+        real(3, 2),
+    ),
+    ModelCase(
+        "vrnn",
+        lambda: vrnn.model(_vrnn(), ADAM, length=2, warm_up_steps=3),
+        ended_frames,
+        exact=_vrnn_exact(_vrnn()),
+    ),
+    ModelCase(
+        "vrnn_smoothing",
+        lambda: vrnn.model(_vrnn(smoothing=True), ADAM, length=2, num_bound_samples=4, dropout_rate=0.2),
+        lambda: {"x": ended_frames()["x"]},
+        exact=_vrnn_exact(_vrnn(smoothing=True)),
+    ),
+    ModelCase(
+        "vrnn_without_latents",
+        lambda: vrnn.model(_vrnn(0), ADAM, length=2, dropout_rate=0.2),
+        ended_frames,
+        every_frame,
+    ),
+    ModelCase(
+        "vrnn_style",
+        lambda: vrnn.model(
+            vrnn.dense(
+                StrokeMixture(2, pen_states=3), (3,), 2, hidden_size=4, num_units=3, style_size=1, num_contents=3
+            ),
+            ADAM,
+            length=2,
+            beta=0.5,
+        ),
+        labelled_moves,
+    ),
     ModelCase("vae", lambda: _vae(likelihoods.Bernoulli(), 1), binary(4), exact=_vae_exact),
     ModelCase(
         "vae_iwae_bound", lambda: _vae(likelihoods.Bernoulli(), 1, num_bound_samples=8), binary(4), exact=_vae_exact
     ),
+    ModelCase(
+        "vae_score_function",
+        lambda: score_function.model(vae.dense((4,), likelihoods.Bernoulli(), 1, hidden_sizes=(16,)), ADAM),
+        binary(4),
+        exact=_vae_exact,
+    ),
+    ModelCase(
+        "beta_vae_constrained",
+        lambda: beta_vae.model(
+            vae.dense((4,), likelihoods.Bernoulli(), 1, hidden_sizes=(16,)), ADAM, max_rate=0.5, multiplier_rate=0.1
+        ),
+        binary(4),
+        exact=_vae_exact,
+    ),
+    ModelCase(
+        "conditional_vae",
+        lambda: conditional_vae.model(_conditional(), ADAM),
+        labelled(binary(4), 2),
+        exact=_conditional_exact,
+    ),
+    ModelCase(
+        "semi_supervised",
+        lambda: semi_supervised.model(
+            _conditional(), semi_supervised.dense(2, hidden_sizes=(8,)), ADAM, labelled_share=0.1
+        ),
+        some_labelled,
+        exact=lambda state, batch: jax.nn.logsumexp(_each_class_exact(state, batch["x"]), axis=1),
+    ),
+    ModelCase(
+        "semi_supervised_stack",
+        lambda: semi_supervised_stack.model(_stack(), ADAM),
+        some_labelled,
+        exact=_stack_exact,
+    ),
+    ModelCase(
+        "vae_convolutional",
+        lambda: vae.model(
+            vae.convolutional((4, 4, 1), likelihoods.DiscretizedLogistic(5), 2, channels=(4, 4), num_blocks=1), ADAM
+        ),
+        levels(4, 4, 1, size=5),
+    ),
+    ModelCase(
+        "iwae_vamp",
+        lambda: iwae.model(
+            vae.dense((4,), likelihoods.Bernoulli(), 2, prior=priors.Vamp(3), hidden_sizes=(8,)), ADAM, num_samples=3
+        ),
+        binary(4),
+    ),
+    ModelCase(
+        "vae_mixture_conditional",
+        lambda: vae.model(
+            vae.dense((4,), likelihoods.Bernoulli(), 2, prior=priors.Mixture(3), num_classes=3, hidden_sizes=(8,)),
+            ADAM,
+            warm_up_steps=4,
+        ),
+        labelled(binary(4), 3),
+    ),
+    ModelCase("iaf_vae", _iaf, binary(4)),
+    ModelCase("hierarchical_ladder", lambda: _hierarchy("ladder", num_samples=2), binary(4)),
+    ModelCase("hierarchical_bottom_up", lambda: _hierarchy("bottom_up"), binary(4)),
     ModelCase("vae_categorical", lambda: _vae(likelihoods.Categorical(5)), levels(4, size=5)),
     ModelCase("vae_logistic", lambda: _vae(likelihoods.DiscretizedLogistic(5)), levels(4, size=5)),
     ModelCase("vae_gaussian_averaged", lambda: average(_vae(likelihoods.Gaussian()), 0.9), real(4)),
+    ModelCase("vq_vae", _vq_vae, binary(4), exact=_vq_exact),
+    ModelCase("vq_vae_gradient", lambda: _vq_vae("gradient"), binary(4), exact=_vq_exact),
+    ModelCase("vq_prior", lambda: _vq_prior(joint=False), binary(4)),
+    ModelCase("vq_prior_joint", lambda: _vq_prior(joint=True), binary(4)),
 ]
 
 SAMPLERS: list[SamplerCase] = [

@@ -33,6 +33,8 @@ from jgen.nets.masked import Degrees, MaskedDense, degree_mask, degrees
 
 GATE_BIAS = 1.5
 """Added to logit s: at first the steps keep most of z."""
+FARTHEST = 40.0
+"""Inverting a closed gate multiplies by 1/s: points that come from beyond e⁴⁰ or 2⁴⁰ have no mass, and stay finite."""
 
 
 class Flow(NamedTuple):
@@ -54,12 +56,13 @@ class Step(nn.Module):
     @nn.compact
     def __call__(self, z: Float[Array, "batch latent"], context: Float[Array, "batch context"]) -> Any:
         """(batch, latent) each."""
-        before, h = self.degrees.inputs, z
-        for i, after in enumerate(self.degrees.hidden):
+        inputs, hidden = jax.tree.map(jnp.asarray, self.degrees)
+        before, h = inputs, z
+        for i, after in enumerate(hidden):
             own = MaskedDense(len(after), name=f"hidden_{i}")(h, degree_mask(before, after))
             h = nn.elu(own + nn.Dense(len(after), use_bias=False, name=f"context_{i}")(context))
             before = after
-        ends, small = self.degrees.inputs, nn.initializers.normal(1e-2)
+        ends, small = inputs, nn.initializers.normal(1e-2)
         mask = degree_mask(before, ends, strict=True)
         return tuple(MaskedDense(len(ends), kernel_init=small, name=name)(h, mask) for name in ("shift", "gate"))
 
@@ -132,12 +135,14 @@ class InverseAutoregressive:
         for t, step in reversed(list(enumerate(self.steps(size)))):
             own, last = params[f"step_{t}"], z
 
-            def better(_: Any, z: Any, step: Step = step, own: Any = own, last: Any = last) -> Any:
-                # Dimension i is right once those before it are: after `size` rounds all of them are.
+            def solve(r: Any, z: Any, step: Step = step, own: Any = own, last: Any = last) -> Any:
+                # Those before dimension r are right, so its own m and s are; the others stay finite.
                 shift, log_gate, log_rest = _step(step, own, z, context)
-                return (last - jnp.exp(log_rest) * shift) * jnp.exp(-log_gate)
+                here = jnp.asarray(step.degrees.inputs)[None] == r + 1
+                solved = (last - jnp.exp(log_rest) * shift) * jnp.exp(-jnp.maximum(log_gate, -FARTHEST))
+                return jnp.where(here, jnp.clip(solved, -(2.0**FARTHEST), 2.0**FARTHEST), z)
 
-            z = jax.lax.fori_loop(0, size, better, last)
+            z = jax.lax.fori_loop(0, size, solve, last)
             log_det = log_det + _step(step, own, z, context)[1]
         return z, log_det
 

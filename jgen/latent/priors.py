@@ -153,7 +153,8 @@ class Vamp:
 
 def mixture_log_prob(z: Float[Array, "batch latent"], law: Components) -> Float[Array, "batch 1"]:
     """log Σ_c π_c Π_j N(z_j; µ_cj, σ_cj²), nats."""
-    each = jnp.sum(normal_log_prob(z[:, None], law.mean[None], law.log_std[None]), axis=-1)
+    apart = jax.vmap(jax.vmap(normal_log_prob, (None, 0, 0)), (0, None, None))(z, law.mean, law.log_std)
+    each = jnp.sum(apart, axis=-1)
     return jax.nn.logsumexp(each + jax.nn.log_softmax(law.logits)[None], axis=-1, keepdims=True)
 
 

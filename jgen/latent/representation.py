@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jgen import _checks, random
 from jgen._types import Batch, Key, Params
@@ -83,7 +83,7 @@ def complete(
     params: Params,
     stats: Params,
     x: Any,
-    mask: Bool[Array, "batch ..."],
+    mask: Any,
     num_steps: int,
     *,
     networks: Networks,
@@ -102,7 +102,7 @@ def complete(
         params: the model's.
         stats: the model's.
         x: (batch, *shape); what stands at missing values is where the chain starts.
-        mask: (batch, *shape), True where a value is known.
+        mask: (batch, *shape) booleans, True where a value is known.
         num_steps: of the chain.
         networks: with a posterior whose density is known, where `exact`.
         label: (batch,), where there are classes.

@@ -7,99 +7,60 @@ import optax
 import pytest
 import scipy.stats
 from flax import linen as nn
+from linear_gaussian import SIGMA, Linear, exact, moved
 
 from jgen import linen
 from jgen.latent import gaussian, representation, vae
 from jgen.math import likelihoods
 
 ADAM = optax.adam(1e-2)
-SIGMA = 0.5
-
-
-class Linear(nn.Module):
-    """An affine map to `size` numbers, then `tail` axes."""
-
-    size: int
-    tail: tuple[int, ...] = ()
-
-    @nn.compact
-    def __call__(self, x, *, train=False):
-        out = nn.Dense(self.size)(x)
-        return jnp.reshape(out, (len(x), *(self.tail or (self.size,))))
-
-
-def _linear_gaussian():
-    """x = W z + σε with orthogonal columns of W, so that the exact posterior is diagonal."""
-    weights = np.array([[2.0, 0.0, 0.0], [0.0, 0.6, 0.8]])  # latent × data
-    precision = 1 + (weights**2).sum(1) / SIGMA**2
-    networks = vae.Networks(Linear(4), Linear(3, (3, 1)), likelihoods.Gaussian(SIGMA), 2)
-    log_std = -0.5 * np.log(precision)
-    kernel = np.concatenate([weights.T / SIGMA**2 / precision, np.zeros((3, 2))], axis=1)
-    bias = np.concatenate([np.zeros(2), 6 * np.arctanh(log_std / 6)])
-    params = {
-        "encoder": {"Dense_0": {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}},
-        "decoder": {"Dense_0": {"kernel": jnp.asarray(weights, jnp.float32), "bias": jnp.zeros(3)}},
-        "offset": jnp.zeros((3, 1)),
-        "prior": {},
-        "posterior": {},
-    }
-    stats = {"encoder": {}, "decoder": {}, vae.STEP: jnp.zeros((), jnp.int32)}
-    covariance = weights.T @ weights + SIGMA**2 * np.eye(3)
-    x = np.random.default_rng(0).multivariate_normal(np.zeros(3), covariance, 200).astype(np.float32)
-    return networks, params, stats, x, scipy.stats.multivariate_normal(np.zeros(3), covariance).logpdf(x)
 
 
 def test_every_weight_is_the_likelihood_at_the_exact_posterior():
-    networks, params, stats, x, exact = _linear_gaussian()
+    networks, params, stats, x, log_p = exact()
     for num in (1, 4):
         bound = vae.iwae_bound(jax.random.key(0), params, stats, {"x": x}, networks=networks, num_samples=num)
-        np.testing.assert_allclose(bound, exact, atol=1e-4)
+        np.testing.assert_allclose(bound, log_p, atol=1e-4)
 
 
 def test_elbo_is_the_likelihood_at_the_optimum():
-    networks, params, stats, x, exact = _linear_gaussian()
+    networks, params, stats, x, log_p = exact()
     many = {"x": np.repeat(x, 100, axis=0)}
     elbo = vae.elbo(jax.random.key(1), params, stats, many, networks=networks)
-    difference = np.asarray(elbo) - np.repeat(exact, 100)
+    difference = np.asarray(elbo) - np.repeat(log_p, 100)
     assert abs(difference.mean()) < 5 * difference.std() / np.sqrt(len(difference))
 
 
-def _wrong(params):
-    encoder = params["encoder"]["Dense_0"]
-    bias = encoder["bias"] + jnp.array([0.3, 0.0, 0.0, 0.4])
-    return {**params, "encoder": {"Dense_0": {"kernel": encoder["kernel"], "bias": bias}}}
-
-
 def test_any_other_posterior_is_below_by_its_divergence():
-    networks, params, stats, x, exact = _linear_gaussian()
+    networks, params, stats, x, log_p = exact()
     right = vae.encode(params, stats, x, networks=networks)
-    wrong = vae.encode(_wrong(params), stats, x, networks=networks)
+    wrong = vae.encode(moved(params), stats, x, networks=networks)
     ratio = jnp.exp(2 * (wrong.log_std - right.log_std))
     gap = (wrong.mean - right.mean) ** 2 * jnp.exp(-2 * right.log_std)
     divergence = np.asarray(0.5 * jnp.sum(ratio - 1 - jnp.log(ratio) + gap, axis=-1))
     many = {"x": np.repeat(x, 200, axis=0)}
-    elbo = vae.elbo(jax.random.key(2), _wrong(params), stats, many, networks=networks)
-    found = np.repeat(exact, 200) - np.asarray(elbo)
+    elbo = vae.elbo(jax.random.key(2), moved(params), stats, many, networks=networks)
+    found = np.repeat(log_p, 200) - np.asarray(elbo)
     assert abs(found.mean() - divergence.mean()) < 5 * found.std() / np.sqrt(len(found))
     assert found.mean() > 0.05
 
 
 def test_bound_rises_with_the_number_of_samples():
-    networks, params, stats, x, exact = _linear_gaussian()
-    batch, wrong = {"x": np.repeat(x, 20, axis=0)}, _wrong(params)
+    networks, params, stats, x, log_p = exact()
+    batch, wrong = {"x": np.repeat(x, 20, axis=0)}, moved(params)
     means = [
         float(vae.iwae_bound(jax.random.key(3), wrong, stats, batch, networks=networks, num_samples=k).mean())
         for k in (1, 4, 256)
     ]
     assert means[0] < means[1] - 0.02 < means[2]
-    assert abs(means[2] - exact.mean()) < 0.02
+    assert abs(means[2] - log_p.mean()) < 0.02
 
 
 def test_bound_does_not_depend_on_the_chunks():
-    networks, params, stats, x, _ = _linear_gaussian()
+    networks, params, stats, x, _ = exact()
     values = [
         vae.iwae_bound(
-            jax.random.key(0), _wrong(params), stats, {"x": x}, networks=networks, num_samples=12, chunk_size=size
+            jax.random.key(0), moved(params), stats, {"x": x}, networks=networks, num_samples=12, chunk_size=size
         )
         for size in (1, 5, 12)
     ]
@@ -109,11 +70,11 @@ def test_bound_does_not_depend_on_the_chunks():
 
 def test_reusing_one_draw_for_all_samples_would_be_seen(monkeypatch):
     # The mutant "one key for every k" makes L_K equal to L_1.
-    networks, params, stats, x, _ = _linear_gaussian()
+    networks, params, stats, x, _ = exact()
     batch = {"x": np.repeat(x, 20, axis=0)}
 
     def bound(num):
-        values = vae.iwae_bound(jax.random.key(3), _wrong(params), stats, batch, networks=networks, num_samples=num)
+        values = vae.iwae_bound(jax.random.key(3), moved(params), stats, batch, networks=networks, num_samples=num)
         return float(values.mean())
 
     right = bound(16) - bound(1)
@@ -135,15 +96,15 @@ def test_divergence_is_that_of_quadrature_and_never_negative():
 
 
 def test_flipped_sign_of_the_rate_breaks_the_bound(monkeypatch):
-    networks, params, stats, x, exact = _linear_gaussian()
+    networks, params, stats, x, log_p = exact()
     right = gaussian.kl_to_standard_normal
     monkeypatch.setattr(gaussian, "kl_to_standard_normal", lambda posterior: -right(posterior))
     elbo = vae.elbo(jax.random.key(1), params, stats, {"x": x}, networks=networks)
-    assert float(elbo.mean()) > exact.mean() + 0.5
+    assert float(elbo.mean()) > log_p.mean() + 0.5
 
 
 def test_learning_reaches_the_likelihood_of_probabilistic_pca():
-    networks, _, _, x, _ = _linear_gaussian()
+    networks, _, _, x, _ = exact()
     covariance, mean = np.cov(x.T, bias=True), x.mean(0)
     values, vectors = np.linalg.eigh(covariance)
     kept = vectors[:, 1:] * np.sqrt(np.maximum(values[1:] - SIGMA**2, 0))
@@ -163,7 +124,7 @@ def test_learning_reaches_the_likelihood_of_probabilistic_pca():
 
 
 def test_warm_up_changes_the_objective_and_not_the_report():
-    networks, _, _, x, _ = _linear_gaussian()
+    networks, _, _, x, _ = exact()
     model = vae.model(networks, ADAM, warm_up_steps=10)
     state = model.init(jax.random.key(0), {"x": x})
     first = state
@@ -176,7 +137,7 @@ def test_warm_up_changes_the_objective_and_not_the_report():
 
 
 def test_uses_of_a_trained_model():
-    networks, params, stats, x, _ = _linear_gaussian()
+    networks, params, stats, x, _ = exact()
     again = representation.reconstruct(params, stats, x, networks=networks)
     assert float(jnp.mean((again - x) ** 2)) < SIGMA**2
     path = representation.interpolate(params, stats, x[0], x[1], 5, networks=networks)
@@ -212,7 +173,7 @@ def test_dropping_the_statistics_would_be_seen():
 )
 def test_bad_arguments_are_refused(keywords, message):
     with pytest.raises(ValueError, match=message):
-        vae.model(_linear_gaussian()[0], ADAM, **keywords)
+        vae.model(exact()[0], ADAM, **keywords)
 
 
 def test_bad_batches_are_refused():
