@@ -72,7 +72,7 @@ class WaveNet(nn.Module):
         for i, dilation in enumerate(self.dilations):
             read.append(h)
             gates = causal.CausalConv(2 * self.channels, 2, dilation, name=f"gates_{i}")(h)
-            z.append(gated(gates if conditions is None else gates + conditions[:, None, i]))
+            z.append(causal.gated(gates if conditions is None else gates + conditions[:, None, i]))
             h = h if i + 1 == len(self.dilations) else h + nn.Dense(self.channels, name=f"residual_{i}")(z[-1])
         skip = nn.relu(nn.Dense(self.skip_channels, name="skip")(jnp.concatenate(z, axis=-1)))
         return nn.Dense(self.levels, name="logits")(nn.relu(nn.Dense(self.skip_channels, name="head")(skip))), read
@@ -85,12 +85,6 @@ def _by_layer(module: WaveNet, label: Int[Array, " batch"] | None) -> Any:
     size = 2 * module.channels * len(module.dilations)
     small = nn.initializers.normal(0.1)
     return nn.Embed(num, size, embedding_init=small, name="label")(label).reshape(len(label), -1, 2 * module.channels)
-
-
-def gated(x: Float[Array, "*shape twice"]) -> Float[Array, "*shape once"]:
-    """tanh(f) ⊙ σ(g) of x = [f, g]."""
-    f, g = jnp.split(x, 2, axis=-1)
-    return jnp.tanh(f) * jax.nn.sigmoid(g)
 
 
 def receptive_field(module: WaveNet) -> int:
@@ -108,19 +102,11 @@ def token_log_prob(
 def queues(
     module: WaveNet, params: Params, tokens: Int[Array, "batch known"], label: Int[Array, " batch"] | None = None
 ) -> Float[Array, "batch slots channels"]:
-    """The queues after the `known` tokens, from one pass over all but the last; all zeros after none.
-
-    One buffer holds all of them: that of the layer of dilation d keeps at slot t mod d, after those of the layers
-    before it, what the layer read at t.
-    """
+    """The queues after the `known` tokens, from one pass over all but the last; all zeros after none."""
     num, time = tokens.shape
     if not time:
         return jnp.zeros((num, sum(module.dilations), module.channels))
-    last = []
-    for h, d in zip(linen.apply(module, params, {}, tokens, label)[1], module.dilations, strict=True):
-        padded = jnp.pad(h[:, -d:], ((0, 0), (max(d - time, 0), 0), (0, 0)))
-        last.append(jnp.roll(padded, time % d, axis=1))
-    return jnp.concatenate(last, axis=1)
+    return causal.queues(linen.apply(module, params, {}, tokens, label)[1], module.dilations)
 
 
 def step(
@@ -132,17 +118,17 @@ def step(
     label: Int[Array, " batch"] | None = None,
 ) -> tuple[Float[Array, "batch slots channels"], Float[Array, "batch levels"]]:
     """(queues, logits of x_t) from the token before t: one gather, the layers, one scatter."""
-    sizes = np.array(module.dilations)
-    slots = jnp.asarray(np.cumsum(sizes) - sizes) + t % jnp.asarray(sizes)
+    slots = causal.slots(module.dilations, t)
     old, h = queue[:, slots], params["embedding"]["embedding"][token]
     read, z = [], []
-    for i in range(len(sizes)):
+    num_layers = len(module.dilations)
+    for i in range(num_layers):
         read.append(h)
         gates = causal.step(params[f"gates_{i}"], jnp.stack([old[:, i], h], axis=1))
         if module.num_classes is not None and label is not None:
-            gates = gates + params["label"]["embedding"].reshape(module.num_classes, len(sizes), -1)[label, i]
-        z.append(gated(gates))
-        h = h if i + 1 == len(sizes) else h + _dense(params[f"residual_{i}"], z[-1])
+            gates = gates + params["label"]["embedding"].reshape(module.num_classes, num_layers, -1)[label, i]
+        z.append(causal.gated(gates))
+        h = h if i + 1 == num_layers else h + _dense(params[f"residual_{i}"], z[-1])
     skip = nn.relu(_dense(params["skip"], jnp.concatenate(z, axis=-1)))
     logits = _dense(params["logits"], nn.relu(_dense(params["head"], skip)))
     return queue.at[:, slots].set(jnp.stack(read, axis=1)), logits
