@@ -1,0 +1,256 @@
+"""Restoration against closed forms: the linear denoiser's error, Tweedie's formula, exact trivial restorations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.stats
+from flax import linen as nn
+
+from jgen.data import embedded
+from jgen.latent import corruptions, denoising
+from jgen.metrics import image_quality
+from jgen.nets.mlp import MLP
+
+KEY = jax.random.key(0)
+SPECTRUM = np.array([4.0, 1.0, 0.3, 0.05])
+STD = 0.7
+
+
+class Zero(nn.Module):
+    """Nothing is added to the trivial restoration; `scale` times as many pixels of `outputs` channels."""
+
+    outputs: int = 1
+    scale: int = 1
+
+    @nn.compact
+    def __call__(self, y, *, train=False):
+        height, width = y.shape[1] * self.scale, y.shape[2] * self.scale
+        return self.param("zero", nn.initializers.zeros, ()) + jnp.zeros((len(y), height, width, self.outputs))
+
+
+def _learn(model, batch_of, num_steps):
+    """The state after `num_steps` scanned updates on `batch_of(key)`."""
+    state = jax.jit(model.init)(KEY, batch_of(KEY))
+
+    def step(state, t):
+        key = jax.random.fold_in(KEY, t)
+        return model.update(key, state, batch_of(jax.random.fold_in(key, 1)))
+
+    return jax.jit(lambda state: jax.lax.scan(step, state, jnp.arange(num_steps))[0])(state)
+
+
+def _linear_error(corruption):
+    """E‖x − x̂‖², in closed form, of a linear denoiser of N(0, Λ) learned with `corruption`; the noise has std STD."""
+    width = jnp.asarray(np.sqrt(SPECTRUM), jnp.float32)
+    model = denoising.model(Linear(), corruption, optax.adam(optax.cosine_decay_schedule(3e-2, 1000)))
+    state = _learn(model, lambda key: {"x": width[None] * jax.random.normal(key, (512, 4))}, 1000)
+    whole = np.eye(4) + np.asarray(state.params["Dense_0"]["kernel"]).T
+    left = (np.eye(4) - whole) * np.sqrt(SPECTRUM)
+    return np.sum(left**2) + STD**2 * np.sum(whole**2)
+
+
+class Linear(nn.Module):
+    """A linear map of four numbers."""
+
+    @nn.compact
+    def __call__(self, y, *, train=False):
+        return nn.Dense(4, use_bias=False)(y)
+
+
+BEST = float(np.sum(SPECTRUM * STD**2 / (SPECTRUM + STD**2)))
+"""Σ λσ²/(λ + σ²)."""
+
+
+def test_the_linear_denoiser_reaches_wieners_error():
+    np.testing.assert_allclose(_linear_error(corruptions.gaussian(STD)), BEST, rtol=0.01)
+
+
+def test_a_variance_in_place_of_a_deviation_would_be_seen():
+    assert _linear_error(corruptions.gaussian(STD**2)) > 1.02 * BEST
+
+
+MEANS, WIDTH, SIGMA = np.array([-1.0, 1.0]), 0.2, 0.5
+
+
+def _posterior_mean(y):
+    """E[x|y] and ∇ log p_σ(y) of ½N(−1, .2²) + ½N(1, .2²) seen with noise of std .5."""
+    total = WIDTH**2 + SIGMA**2
+    log_parts = scipy.stats.norm.logpdf(y[:, None], MEANS[None], np.sqrt(total))
+    weights = np.exp(log_parts - np.logaddexp.reduce(log_parts, axis=1, keepdims=True))
+    means = (WIDTH**2 * y[:, None] + SIGMA**2 * MEANS[None]) / total
+    return np.sum(weights * means, axis=1), np.sum(weights * (MEANS[None] - y[:, None]) / total, axis=1)
+
+
+def test_the_best_denoiser_is_the_posterior_mean_and_its_residual_the_score():
+    def draw(key):
+        side, noise = jax.random.split(key)
+        sign = jnp.where(jax.random.bernoulli(side, 0.5, (512, 1)), 1.0, -1.0)
+        return {"x": sign + WIDTH * jax.random.normal(noise, (512, 1))}
+
+    network, corruption = MLP((32, 32, 1), jnp.tanh), corruptions.gaussian(SIGMA)
+    model = denoising.model(network, corruption, optax.adam(optax.cosine_decay_schedule(1e-2, 1500)))
+    state = _learn(model, draw, 1500)
+    y = np.linspace(-2, 2, 41)
+    noisy = jnp.asarray(y[:, None], jnp.float32)
+    seen = corruptions.Observation(noisy)
+    restored = denoising.restore(state.params, state.stats, seen, network=network, corruption=corruption)
+    mean, exact = _posterior_mean(y)
+    np.testing.assert_allclose(mean, y + SIGMA**2 * exact, atol=1e-12)
+    np.testing.assert_allclose(restored[:, 0], mean, atol=0.06)
+    found = denoising.score(restored, noisy, SIGMA)[:, 0]
+    np.testing.assert_allclose(found, exact, atol=0.06 / SIGMA**2)
+    assert np.abs(-found - exact).max() > 1  # the mutant with its sign turned
+
+
+def _photos(num=4):
+    return jnp.asarray(embedded.photos(16).splits["test"]["x"][:num], jnp.float32) / 255
+
+
+CASES = {
+    "gaussian": corruptions.gaussian(0.2),
+    "salt_and_pepper": corruptions.salt_and_pepper(0.3),
+    "masked": corruptions.masked(0.3),
+    "hidden_rectangle": corruptions.hidden_rectangle(5, 6),
+    "box": corruptions.fewer_pixels(2),
+    "bicubic": corruptions.fewer_pixels(4, kind="bicubic"),
+    "grey": corruptions.grey(),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_a_residual_the_restoration_is_the_trivial_one_exactly(name):
+    corruption, x = CASES[name], _photos()
+    seen = corruption.observe(KEY, {"x": x})
+    network = denoising.Restorer(3, corruption.scale, 4, 0)
+    state = denoising.model(network, corruption, optax.adam(1e-2)).init(KEY, {"x": x})
+    restored = denoising.restore(state.params, state.stats, seen, network=network, corruption=corruption)
+    assert restored.shape == x.shape
+    # Grey is moved to its own luma, which rounds.
+    np.testing.assert_allclose(restored, corruption.trivial(seen), atol=1e-6 if name == "grey" else 0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_seen_of_an_example_depends_on_key_and_place_alone(name):
+    x = _photos()
+    many, few = (CASES[name].observe(KEY, {"x": part}) for part in (x, x[:2]))
+    np.testing.assert_array_equal(many.image[:2], few.image)
+    shard = CASES[name].observe(KEY, {"x": x[2:], "index": jnp.array([2, 3])})
+    np.testing.assert_array_equal(many.image[2:], shard.image)
+
+
+def test_bicubic_is_pillows_both_ways():
+    from PIL import Image
+
+    x = np.asarray(_photos(1)[..., :1])
+    for scale in (2.0, 0.5, 0.25):
+        size = int(16 * scale)
+        theirs = np.asarray(Image.fromarray(x[0, ..., 0], "F").resize((size, size), Image.Resampling.BICUBIC))
+        np.testing.assert_allclose(corruptions.bicubic(jnp.asarray(x), scale)[0, ..., 0], theirs, atol=1e-5)
+
+
+def test_box_pixels_are_means_of_blocks():
+    x = _photos()
+    seen = corruptions.fewer_pixels(4).observe(KEY, {"x": x}).image
+    np.testing.assert_allclose(seen[1, 2, 3], x[1, 8:12, 12:16].mean((0, 1)), atol=1e-6)
+
+
+def test_bits_flip_with_half_the_rate():
+    x = jnp.zeros((64, 16, 16, 1)).at[:, :8].set(1.0)
+    flips = corruptions.salt_and_pepper(0.4).observe(KEY, {"x": x}).image != x
+    assert abs(float(flips.mean()) - 0.2) < 0.02
+    assert abs(float(flips[:, :8].mean()) - 0.2) < 0.02
+
+
+def test_rectangles_have_their_size_and_lie_anywhere():
+    corruption = corruptions.hidden_rectangle(2, 3)
+    x = jnp.ones((2000, 4, 5, 1))
+    seen = corruption.observe(KEY, {"x": x})
+    np.testing.assert_array_equal(jnp.sum(1 - seen.mask, axis=(1, 2, 3)), 6.0)
+    tops = np.argmax(np.asarray(seen.mask).min(axis=(2, 3)) == 0, axis=1)
+    lefts = np.argmax(np.asarray(seen.mask).min(axis=(1, 3)) == 0, axis=1)
+    counts = np.histogram2d(tops, lefts, bins=(np.arange(4), np.arange(4)))[0].ravel()
+    assert counts.sum() == 2000
+    assert scipy.stats.chisquare(counts).pvalue > 1e-5
+
+
+def _disagreement(corruption, agree=None):
+    """How far what was seen is from what is seen of a wild restoration."""
+    x = _photos()
+    seen = corruption.observe(KEY, {"x": x})
+    restored = (agree or corruption.agree)(jax.random.uniform(KEY, x.shape), seen)
+    if seen.mask is not None:
+        return float(jnp.abs(restored * seen.mask - seen.image).max())
+    return float(jnp.abs(corruptions.luma(restored) - seen.image).max())
+
+
+def test_what_was_seen_is_kept():
+    assert _disagreement(CASES["hidden_rectangle"]) == 0
+    assert _disagreement(CASES["grey"]) < 1e-6
+
+
+def test_a_turned_mask_or_no_luma_would_be_seen():
+    def turned(restored, seen):
+        return seen.image + seen.mask * restored
+
+    assert _disagreement(CASES["hidden_rectangle"], turned) > 0.1
+    assert _disagreement(CASES["grey"], lambda restored, seen: restored) > 0.1
+
+
+def test_hidden_pixels_are_filled_with_the_mean_of_the_seen_ones():
+    x = _photos()
+    seen = CASES["hidden_rectangle"].observe(KEY, {"x": x})
+    filled = corruptions.fill_with_mean(seen)
+    hidden = np.asarray(seen.mask[1, ..., 0]) == 0
+    np.testing.assert_allclose(filled[1][hidden], np.tile(x[1][~hidden].mean(0), (30, 1)), atol=1e-5)
+
+
+def test_a_learned_restoration_beats_the_trivial_one_on_held_out_digits():
+    splits = embedded.digits().splits
+    train, test = (jnp.asarray(splits[part]["x"], jnp.float32) / 16 for part in ("train", "test"))
+    corruption, network = corruptions.gaussian(0.25), denoising.Restorer(1, channels=16, num_blocks=1)
+    model = denoising.model(network, corruption, optax.adam(3e-3))
+    state, update = jax.jit(model.init)(KEY, {"x": train[:64]}), jax.jit(model.update)
+    # Not scanned: on CPU the gradient of a convolution's weights is many times slower in a loop.
+    for t in range(120):
+        first = 64 * t % 1152
+        state, _ = update(jax.random.fold_in(KEY, t), state, {"x": train[first : first + 64]})
+    seen = corruption.observe(jax.random.key(1), {"x": test})
+    restored = denoising.restore(state.params, state.stats, seen, network=network, corruption=corruption)
+    gain = image_quality.psnr(restored, test) - image_quality.psnr(corruption.trivial(seen), test)
+    assert float(gain.mean()) > 2.0
+    found = model.evaluate(jax.random.key(1), state, {"x": test})
+    assert float(found["squared_error"].mean()) < 0.7 * float(found["trivial_squared_error"].mean())
+
+
+def test_it_is_no_generative_model():
+    model = denoising.model(Zero(), CASES["gaussian"], optax.adam(1e-2))
+    assert (model.sample, model.log_prob, model.log_bound) == (None, None, None)
+
+
+def _init(corruption, network=None, x=None):
+    x = _photos() if x is None else x
+    return denoising.model(network or Zero(3, corruption.scale), corruption, optax.adam(1e-2)).init(KEY, {"x": x})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: corruptions.gaussian(-1.0), "`std` must be at least 0"),
+        (lambda: corruptions.salt_and_pepper(2.0), r"`rate` must lie in \[0.0, 1.0\]"),
+        (lambda: corruptions.hidden_rectangle(0, 3), "`height` must be at least 1"),
+        (lambda: corruptions.fewer_pixels(3), "`scale` must be a power of two"),
+        (lambda: corruptions.fewer_pixels(2, kind="cubic"), "`kind` must be one of 'box', 'bicubic'"),
+        (lambda: _init(corruptions.hidden_rectangle(16, 16)), "`height` and `width` must leave some pixels"),
+        (lambda: _init(corruptions.fewer_pixels(8), x=jnp.ones((2, 12, 12, 3))), "`x` must have sides that 8 divides"),
+        (lambda: _init(corruptions.grey(), x=jnp.ones((2, 8, 8, 1))), "`x` must have three channels"),
+        (lambda: _init(corruptions.grey(), x=2 * jnp.ones((2, 8, 8, 3))), r"`x` must lie in \[0.0, 1.0\]"),
+        (lambda: _init(corruptions.salt_and_pepper(0.1), x=jnp.ones((2, 8))), "`x` must have 4 axes"),
+        (lambda: _init(corruptions.gaussian(0.1), Zero(2)), "`network` must return shape"),
+        (lambda: denoising.score(jnp.ones(1), jnp.ones(1), 0.0), "`std` must be positive"),
+    ],
+)
+def test_bad_arguments_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
