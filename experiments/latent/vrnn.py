@@ -1,0 +1,260 @@
+"""L9: VRNN, a variational autoencoder for every frame of a sequence, tied by a recurrent state.
+
+    python -m experiments.latent.vrnn                                         # digits, row by row
+    python -m experiments.latent.vrnn chorales --data FILE.json               # notes, see `jgen.data.rolls`
+    python -m experiments.latent.vrnn strokes --data FILE.npz                 # drawings, see `jgen.data.strokes`
+    python -m experiments.latent.vrnn strokes_conditional                     # outlined letters: content and style
+    python -m experiments.latent.vrnn speech --data DIR                       # .wav files, such as spoken digits
+
+NAME_rnn is the plain recurrent network of NAME: the same parts without latents, and about as many parameters.
+chorales_srnn has the posterior that sees the frames to come.
+
+Paper: Chung et al., "A Recurrent Latent Variable Model for Sequential Data", 2015.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.evaluation import averages
+from experiments.latent import sequence_pictures, sequence_styles
+from experiments.latent.sequences import Sequences, measurements, sequences
+from experiments.runner import main
+from experiments.system import System
+from jgen._types import Batch, Key
+from jgen.latent import vrnn
+from jgen.metrics.measurement import Measurement
+from jgen.train import Experiment
+
+LONGEST = {"frames": 64, "strokes": 100, "speech": 60}
+"""Frames of a sample, at most."""
+PROMPT = {"frames": 20, "speech": 10}
+"""Frames given to a continuation, at most half of a sample."""
+NUM_SHOWN = {"frames": 8, "strokes": 64, "speech": 5}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The knobs worth turning."""
+
+    data: str = "digits"
+    """Of `experiments.latent.sequences`: images, FILE.json, FILE.npz, "outlines", or a folder of .wav files."""
+    latent_size: int = 16
+    """Of z_t; 0 is the plain recurrent network."""
+    hidden_size: int = 128
+    num_units: int = 128
+    cell: str = "lstm"
+    smoothing: bool = False
+    conditional: bool = False
+    """The model is given the sequences' labels."""
+    style_size: int = 0
+    frame_size: int = 80
+    """Values of sound in a frame."""
+    num_components: int = 20
+    """Of the mixtures for pen moves and sound."""
+    noise: float = 1.0
+    """The width of the uniform noise on pen moves, in units of the file."""
+    beta: float = 1.0
+    warm_up_steps: int = 0
+    dropout_rate: float = 0.0
+    """Of h, where a frame is given it."""
+    learning_rate: float = 2e-3
+    """Adam's highest rate, after a short warm-up; it falls along a cosine to a hundredth."""
+    weight_decay: float = 1e-2
+    """Decoupled, of matrices."""
+    clip_norm: float = 1.0
+    batch_size: int = 60
+    bucket: int = 64
+    """Batches are padded to a multiple of so many frames."""
+    num_steps: int = 1_500
+    eval_every: int = 100
+    patience: int = 5
+    """Evaluations on validation data without a better bound after which training stops."""
+    num_importance_samples: int = 100
+    """K of the reported importance-weighted bound."""
+
+
+CHORALES = Config(
+    data="jsb-chorales-quarter.json",
+    latent_size=32,
+    hidden_size=128,
+    num_units=128,
+    dropout_rate=0.3,
+    warm_up_steps=200,
+    batch_size=16,
+    num_steps=1_500,
+    eval_every=50,
+    patience=8,
+    num_importance_samples=50,
+)
+STROKES = Config(
+    data="omniglot_strokes.npz",
+    latent_size=16,
+    num_units=192,
+    noise=6.0,
+    warm_up_steps=500,
+    weight_decay=1e-3,
+    batch_size=100,
+    bucket=16,
+    num_steps=3_000,
+    eval_every=300,
+    num_importance_samples=10,
+)
+SPEECH = Config(
+    data="fsdd",
+    latent_size=32,
+    hidden_size=192,
+    num_units=192,
+    num_components=3,
+    warm_up_steps=300,
+    weight_decay=1e-3,
+    batch_size=32,
+    bucket=16,
+    num_steps=1_200,
+    eval_every=150,
+    num_importance_samples=10,
+)
+PRESETS = {
+    "digits": Config(),
+    "digits_rnn": Config(latent_size=0, hidden_size=160, num_units=160, dropout_rate=0.2),
+    "smoke": Config(num_steps=2, eval_every=2, hidden_size=8, num_units=8, batch_size=16, num_importance_samples=2),
+    "chorales": CHORALES,
+    "chorales_srnn": dataclasses.replace(CHORALES, smoothing=True),
+    "chorales_rnn": dataclasses.replace(CHORALES, latent_size=0, hidden_size=160, num_units=176),
+    "strokes": STROKES,
+    "strokes_rnn": dataclasses.replace(STROKES, latent_size=0, num_units=256),
+    "strokes_conditional": Config(
+        data="outlines",
+        conditional=True,
+        style_size=8,
+        latent_size=8,
+        num_units=160,
+        dropout_rate=0.1,
+        warm_up_steps=1_000,
+        batch_size=64,
+        bucket=16,
+        num_steps=4_000,
+        eval_every=200,
+        num_importance_samples=50,
+    ),
+    "speech": SPEECH,
+    "speech_rnn": dataclasses.replace(SPEECH, latent_size=0, num_units=256),
+}
+
+
+def build(config: Config, seed: int) -> Experiment:
+    """The experiment of `config`."""
+    source = sequences(
+        config.data,
+        config.batch_size,
+        seed,
+        frame_size=config.frame_size,
+        num_components=config.num_components,
+        noise=config.noise,
+        step=config.bucket,
+    )
+    network, model = _model(config, source)
+    return Experiment(
+        model,
+        source.data,
+        config.num_steps,
+        functools.partial(_measure, config, network, source),
+        functools.partial(_draw, network, source),
+        log_every=min(50, config.eval_every),
+        eval_every=config.eval_every,
+        select="nll" if network.exact else "negative_elbo",
+        patience=config.patience,
+    )
+
+
+def _model(config: Config, source: Sequences) -> tuple[vrnn.Network, Any]:
+    if config.conditional and not source.num_labels():
+        raise ValueError(f"`data` must have labels for a conditional model, got {source.dataset.name!r} without.")
+    network = vrnn.dense(
+        source.likelihood,
+        source.frame_shape,
+        config.latent_size,
+        hidden_size=config.hidden_size,
+        num_units=config.num_units,
+        cell=config.cell,
+        smoothing=config.smoothing,
+        num_contents=source.num_labels() if config.conditional else 0,
+        style_size=config.style_size,
+    )
+    peak, warm_up = config.learning_rate, min(50, config.num_steps // 2)
+    rate = optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, config.num_steps, peak / 100)
+    matrices = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
+    decay = optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices)
+    optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), decay)
+    how = {"beta": config.beta, "warm_up_steps": config.warm_up_steps, "dropout_rate": config.dropout_rate}
+    return network, vrnn.model(network, optimizer, length=LONGEST[source.kind], **how)
+
+
+def _measure(config: Config, network: vrnn.Network, source: Sequences, key: Key, state: Any) -> dict[str, Measurement]:
+    num = config.num_importance_samples
+
+    def per_example(key: Key, batch: Batch) -> dict[str, Any]:
+        if network.exact:
+            return {"nll": -vrnn.log_prob(state.params, batch, network=network)}
+        one, many = jax.random.split(key)
+        found = vrnn.terms(one, state.params, batch, network=network)
+        nll = -vrnn.iwae_bound(many, state.params, batch, network=network, num_samples=num)
+        return {"nll": nll, "negative_elbo": -found.elbo, "rate": found.rate, "distortion": found.distortion} | (
+            {"style_rate": found.style_rate} if network.style_size else {}
+        )
+
+    means = averages(key, source.data, "test", per_example)
+    # The density of noisy moves is exact, and bounds the mass of the cells that they are reported as.
+    alone = ("bound" if source.kind == "strokes" else "exact", "no latents")
+    kinds = {"nll": alone if network.exact else ("bound", f"{num} paths"), "negative_elbo": ("bound", "one draw")}
+    found = measurements(source, means, kinds)
+    return found | (sequence_styles.probes(network, source, state) if network.style_size else {})
+
+
+def _draw(network: vrnn.Network, source: Sequences, key: Key, state: Any, directory: pathlib.Path) -> None:
+    num = min(NUM_SHOWN[source.kind], source.dataset.size("test"))
+    rows = np.linspace(0, source.dataset.size("test") - 1, num).astype(int)
+    data = sequence_pictures.shown(source, "test", rows)
+    longest = min(LONGEST[source.kind], source.dataset.shape[0])
+    lengths = [longest if source.kind == "strokes" else min(longest, len(x)) for x in data]
+    label = jnp.asarray(source.dataset.splits["test"]["label"][rows]) if network.num_contents else None
+    sample = functools.partial(vrnn.sample, num=num, length=longest, network=network, label=label)
+    drawn = sequence_pictures.cut(jax.jit(sample)(key, state.params), lengths)
+    named = {"test data": [x[:longest] for x in data], "drawn": drawn}
+    if (given := PROMPT.get(source.kind)) is not None:
+        given = min(given, longest // 2, *lengths)
+        prefix = jnp.stack([jnp.asarray(x[:given]) for x in data])
+        go_on = functools.partial(vrnn.continue_from, num=max(lengths) - given + 1, network=network, label=label)
+        rest = jax.jit(go_on)(jax.random.fold_in(key, 1), state.params, prefix)
+        whole = np.concatenate([prefix, rest], axis=1)
+        named[f"continued after {given} frames"] = sequence_pictures.cut(whole, lengths)
+    sequence_pictures.draw(directory, "samples", source, named)
+    if network.style_size and network.num_contents:
+        sequence_styles.draw(network, source, key, state, directory)
+
+
+RNN_NADE = {
+    "value": 5.56,
+    "source": "RNN-NADE, Boulanger-Lewandowski et al. 2012, quoted from memory",
+    "protocol": "JSB chorales, test log-likelihood",
+}
+
+SYSTEM = System(
+    id="L9",
+    module="latent.vrnn",
+    title="VRNN",
+    kind="bound",
+    config=Config,
+    presets=PRESETS,
+    build=build,
+    references={name: {"nll_per_frame": RNN_NADE} for name in ("chorales", "chorales_srnn", "chorales_rnn")},
+)
+
+if __name__ == "__main__":
+    main(SYSTEM)
