@@ -1,17 +1,26 @@
 """Pictures, and sound, of sequences: pen strokes as drawings, notes as rolls, images by rows, speech by spectra."""
 
+import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import pictures, sound
 from experiments.latent.sequences import LEVELS, Sequences
+from jgen._types import Key
 from jgen.data import rolls, strokes
 from jgen.math import companding
 
 SHOWN_FRAMES = 64
+LONGEST = {"frames": 64, "strokes": 100, "speech": 60}
+"""Frames of a sample, at most."""
+PROMPT = {"frames": 20, "speech": 10}
+"""Frames given to a continuation, at most half of a sample."""
+NUM_SHOWN = {"frames": 8, "strokes": 64, "speech": 5}
 
 
 def shown(source: Sequences, split: str, rows: Any) -> list[np.ndarray]:
@@ -24,6 +33,34 @@ def shown(source: Sequences, split: str, rows: Any) -> list[np.ndarray]:
 def cut(x: Any, lengths: Sequence[int] | np.ndarray) -> list[np.ndarray]:
     """The first frames of each sequence."""
     return [np.asarray(row)[:length] for row, length in zip(x, lengths, strict=True)]
+
+
+def chosen(source: Sequences) -> np.ndarray:
+    """Which test sequences are shown."""
+    size = source.dataset.size("test")
+    return np.linspace(0, size - 1, min(NUM_SHOWN[source.kind], size)).astype(int)
+
+
+def draw_samples(
+    directory: pathlib.Path, source: Sequences, key: Key, sample: Callable[..., Any], go_on: Callable[..., Any]
+) -> None:
+    """Writes samples.png: test data, draws, and what goes on from the beginning of the data (not of drawings).
+
+    Args:
+        sample: (key, num=, length=) -> (num, length, *shape), traceable.
+        go_on: (key, prefix, num=) -> (batch, num, *shape), `num` frames more, traceable.
+    """
+    data = shown(source, "test", chosen(source))
+    longest = min(LONGEST[source.kind], source.dataset.shape[0])
+    lengths = [longest if source.kind == "strokes" else min(longest, len(x)) for x in data]
+    drawn = jax.jit(functools.partial(sample, num=len(data), length=longest))(key)
+    named = {"test data": [x[:longest] for x in data], "drawn": cut(drawn, lengths)}
+    if (given := PROMPT.get(source.kind)) is not None:
+        given = min(given, longest // 2, *lengths)
+        prefix = jnp.stack([jnp.asarray(x[:given]) for x in data])
+        rest = jax.jit(functools.partial(go_on, num=max(lengths) - given + 1))(jax.random.fold_in(key, 1), prefix)
+        named[f"continued after {given} frames"] = cut(np.concatenate([prefix, rest], axis=1), lengths)
+    draw(directory, "samples", source, named)
 
 
 def draw(

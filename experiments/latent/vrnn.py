@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from experiments.evaluation import averages
@@ -31,12 +30,6 @@ from jgen._types import Batch, Key
 from jgen.latent import vrnn
 from jgen.metrics.measurement import Measurement
 from jgen.train import Experiment
-
-LONGEST = {"frames": 64, "strokes": 100, "speech": 60}
-"""Frames of a sample, at most."""
-PROMPT = {"frames": 20, "speech": 10}
-"""Frames given to a continuation, at most half of a sample."""
-NUM_SHOWN = {"frames": 8, "strokes": 64, "speech": 5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +186,7 @@ def _model(config: Config, source: Sequences) -> tuple[vrnn.Network, Any]:
     decay = optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), decay)
     how = {"beta": config.beta, "warm_up_steps": config.warm_up_steps, "dropout_rate": config.dropout_rate}
-    return network, vrnn.model(network, optimizer, length=LONGEST[source.kind], **how)
+    return network, vrnn.model(network, optimizer, length=sequence_pictures.LONGEST[source.kind], **how)
 
 
 def _measure(config: Config, network: vrnn.Network, source: Sequences, key: Key, state: Any) -> dict[str, Measurement]:
@@ -218,23 +211,16 @@ def _measure(config: Config, network: vrnn.Network, source: Sequences, key: Key,
 
 
 def _draw(network: vrnn.Network, source: Sequences, key: Key, state: Any, directory: pathlib.Path) -> None:
-    num = min(NUM_SHOWN[source.kind], source.dataset.size("test"))
-    rows = np.linspace(0, source.dataset.size("test") - 1, num).astype(int)
-    data = sequence_pictures.shown(source, "test", rows)
-    longest = min(LONGEST[source.kind], source.dataset.shape[0])
-    lengths = [longest if source.kind == "strokes" else min(longest, len(x)) for x in data]
+    rows = sequence_pictures.chosen(source)
     label = jnp.asarray(source.dataset.splits["test"]["label"][rows]) if network.num_contents else None
-    sample = functools.partial(vrnn.sample, num=num, length=longest, network=network, label=label)
-    drawn = sequence_pictures.cut(jax.jit(sample)(key, state.params), lengths)
-    named = {"test data": [x[:longest] for x in data], "drawn": drawn}
-    if (given := PROMPT.get(source.kind)) is not None:
-        given = min(given, longest // 2, *lengths)
-        prefix = jnp.stack([jnp.asarray(x[:given]) for x in data])
-        go_on = functools.partial(vrnn.continue_from, num=max(lengths) - given + 1, network=network, label=label)
-        rest = jax.jit(go_on)(jax.random.fold_in(key, 1), state.params, prefix)
-        whole = np.concatenate([prefix, rest], axis=1)
-        named[f"continued after {given} frames"] = sequence_pictures.cut(whole, lengths)
-    sequence_pictures.draw(directory, "samples", source, named)
+
+    def sample(key: Key, num: int, length: int) -> Any:
+        return vrnn.sample(key, state.params, num, length, network=network, label=label)
+
+    def go_on(key: Key, prefix: Any, num: int) -> Any:
+        return vrnn.continue_from(key, state.params, prefix, num, network=network, label=label)
+
+    sequence_pictures.draw_samples(directory, source, key, sample, go_on)
     if network.style_size and network.num_contents:
         sequence_styles.draw(network, source, key, state, directory)
 
