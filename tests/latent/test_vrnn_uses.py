@@ -216,7 +216,7 @@ def test_bad_batches_are_refused():
     params = trained(network, bits(label=np.zeros(4, int)))
     with pytest.raises(ValueError, match="`style_size` must be at least 1"):
         vrnn.style(params, bits(label=np.zeros(4, int)), network=network)
+    memory = vrnn.start(params, 4, network=network)
+    keys = vrnn.random.example_keys(jax.random.key(0), 4)
     with pytest.raises(ValueError, match="`network` must filter"):
-        memory = vrnn.start(params, 4, network=network)
-        keys = vrnn.random.example_keys(jax.random.key(0), 4)
         vrnn.step(keys, params, memory, bits()["x"][:, 0], network=tiny(smoothing=True))
