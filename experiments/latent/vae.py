@@ -15,22 +15,15 @@ import functools
 import pathlib
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-
-from experiments import pictures
-from experiments.evaluation import averages
-from experiments.latent import pixels
+from experiments.latent import gradient_noise, image_vae
 from experiments.runner import main
 from experiments.system import System
-from jgen._types import Batch, Key
-from jgen.data import load
-from jgen.data.pipeline import Dataset, in_memory
-from jgen.latent import representation, vae
-from jgen.metrics.measurement import Measurement
+from jgen import _checks
+from jgen._types import Key
+from jgen.latent import vae
 from jgen.train import Experiment
+
+ARCHITECTURES = ("dense", "convolutional")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +38,23 @@ class Config:
     hidden_size: int = 512
     num_layers: int = 2
     gated: bool = False
+    architecture: str = "dense"
+    """dense or convolutional."""
+    num_channels: int = 32
+    """Of the first convolution; the second has twice as many."""
+    num_blocks: int = 0
+    """Residual blocks in the encoder and in the decoder, where they are convolutional."""
+    prior: str = "standard_normal"
+    """standard_normal, mixture or vamp."""
+    num_components: int = 500
+    """Of the mixture, or pseudo-inputs of the VampPrior."""
     dropout_rate: float = 0.1
     beta: float = 1.0
     warm_up_steps: int = 0
+    free_bits: float = 0.0
+    """Nats per latent dimension below which its rate is free while training."""
+    average_decay: float = 0.0
+    """Of the exponential moving average of the parameters that is evaluated; 0 keeps none."""
     learning_rate: float = 5e-4
     weight_decay: float = 0.1
     batch_size: int = 64
@@ -70,116 +77,98 @@ PRESETS = {
         gated=True,
         dropout_rate=0.0,
         warm_up_steps=10_000,
+        average_decay=0.999,
         learning_rate=1e-3,
         weight_decay=0.01,
         batch_size=100,
         num_steps=60_000,
         eval_every=2_500,
         patience=10,
+        num_importance_samples=5_000,
     ),
+    "vamp": Config(
+        data="tfds:binarized_mnist",
+        likelihood="bernoulli",
+        latent_size=40,
+        hidden_size=300,
+        gated=True,
+        dropout_rate=0.0,
+        prior="vamp",
+        warm_up_steps=10_000,
+        average_decay=0.999,
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        batch_size=100,
+        num_steps=60_000,
+        eval_every=2_500,
+        patience=10,
+        num_importance_samples=5_000,
+    ),
+    "mnist_dynamic": Config(
+        data="tfds:mnist",
+        likelihood="dynamic_bernoulli",
+        latent_size=50,
+        hidden_size=200,
+        dropout_rate=0.0,
+        average_decay=0.999,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        batch_size=100,
+        num_steps=250_000,
+        eval_every=5_000,
+        patience=20,
+        num_importance_samples=5_000,
+    ),
+    "digits_convolutional": Config(architecture="convolutional", dropout_rate=0.0, weight_decay=0.01, num_steps=3_000),
 }
 
 
 def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
-    dataset = load(config.data, seed=seed)
-    likelihood, transform, levels = pixels.likelihood(config.likelihood, dataset)
-    networks = vae.dense(
-        dataset.shape,
+    images, likelihood = image_vae.load_images(config, seed)
+    networks = _networks(config, images, likelihood)
+    model = vae.model(
+        networks,
+        image_vae.optimizer(config),
+        beta=config.beta,
+        warm_up_steps=config.warm_up_steps,
+        free_bits=config.free_bits,
+    )
+    whole = image_vae.of_networks(config, images, model, networks)
+    return dataclasses.replace(whole, draw=functools.partial(_draw, config, images, networks, whole))
+
+
+def _networks(config: Config, images: image_vae.Images, likelihood: Any) -> vae.Networks:
+    _checks.one_of("architecture", config.architecture, ARCHITECTURES)
+    shape, prior = images.dataset.shape, image_vae.prior(config)
+    if config.architecture == "convolutional":
+        channels = {"channels": (config.num_channels, 2 * config.num_channels), "num_blocks": config.num_blocks}
+        return vae.convolutional(shape, likelihood, config.latent_size, prior=prior, **channels)
+    return vae.dense(
+        shape,
         likelihood,
         config.latent_size,
+        prior=prior,
         hidden_sizes=(config.hidden_size,) * config.num_layers,
         gated=config.gated,
         dropout_rate=config.dropout_rate,
     )
-    schedule = optax.cosine_decay_schedule(config.learning_rate, config.num_steps, 0.01)
-    optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
-    model = vae.model(networks, optimizer, beta=config.beta, warm_up_steps=config.warm_up_steps)
-    data = in_memory(dataset, config.batch_size, seed, transform=transform)
-    measure = functools.partial(_measure, config, networks, data, dataset)
-    draw = functools.partial(_draw, networks, model, data, dataset, levels)
-    return Experiment(
-        model,
-        data,
-        config.num_steps,
-        measure,
-        draw,
-        eval_every=config.eval_every,
-        select="negative_elbo",
-        patience=config.patience,
-    )
-
-
-def _measure(
-    config: Config, networks: vae.Networks, data: Any, dataset: Dataset, key: Key, state: Any
-) -> dict[str, Measurement]:
-    num, dims = config.num_importance_samples, int(np.prod(dataset.shape))
-
-    def per_example(key: Key, batch: Batch) -> dict[str, Any]:
-        one, many = jax.random.split(key)
-        elbo, rate, distortion = vae.terms(one, state.params, state.stats, batch, networks=networks)
-        nll = -vae.iwae_bound(many, state.params, state.stats, batch, networks=networks, num_samples=num)
-        return {"nll": nll, "negative_elbo": -elbo, "rate": rate, "distortion": distortion}
-
-    found = averages(key, data, "test", per_example)
-    protocol = f"{dataset.name}, {config.likelihood}"
-    kinds = {
-        "nll": ("bound", f"{protocol}, {num} importance samples"),
-        "negative_elbo": ("bound", f"{protocol}, one draw"),
-    }
-    measured = {
-        name: Measurement(value, "nats", kinds.get(name, ("none",))[0], "test", kinds.get(name, ("", protocol))[1])
-        for name, value in found.items()
-    }
-    if networks.likelihood.levels is not None:
-        bits = found["nll"] / dims / float(np.log(2))
-        measured["bits_per_dim"] = dataclasses.replace(measured["nll"], value=bits, unit="bits/dim")
-    return measured
 
 
 def _draw(
+    config: Config,
+    images: image_vae.Images,
     networks: vae.Networks,
-    model: Any,
-    data: Any,
-    dataset: Dataset,
-    levels: int,
+    whole: Experiment,
     key: Key,
     state: Any,
     directory: pathlib.Path,
 ) -> None:
-    batch, num = next(data.batches("test"))
-    x = batch["x"][: min(num, 32)]
-    samples = jax.jit(model.sample, static_argnums=2)(key, state, 64)["x"]
-    z = jax.random.normal(jax.random.fold_in(key, 1), (64, networks.latent_size))
-    means = vae.decode(state.params, state.stats, z, networks=networks)
-    unit = 1 / (levels - 1)
-    named = {"draws from p(x|z)": pixels.images(samples) * unit, "E[x|z], other z": pixels.images(means) * unit}
-    pictures.panels(directory / "samples.png", named)
-    again = representation.reconstruct(state.params, state.stats, x, networks=networks)
-    pictures.panels(
-        directory / "reconstructions.png", {"test": pixels.images(x) * unit, "again": pixels.images(again) * unit}
-    )
-    steps = [
-        representation.interpolate(state.params, state.stats, x[i], x[i + 8], 8, networks=networks) for i in range(8)
-    ]
-    pictures.grid(directory / "interpolations.png", pixels.images(jnp.concatenate(steps)) * unit)
-    _draw_latents(networks, data, dataset, state, directory)
-
-
-def _draw_latents(networks: vae.Networks, data: Any, dataset: Dataset, state: Any, directory: pathlib.Path) -> None:
-    """Posterior means of test data in the plane, by t-SNE where the latent space has more axes; coloured by class."""
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
-    encode = jax.jit(functools.partial(vae.encode, networks=networks))
-    means = [np.asarray(encode(state.params, state.stats, b["x"]).mean)[:n] for b, n in data.batches("test")]
-    points = np.concatenate(means)[:1000]
-    labels = dataset.splits["test"].get("label")
-    few = min(30.0, (len(points) - 1) / 3)
-    with threadpool_limits(1):  # on busy cores the threads of t-SNE wait for each other: 12 times the CPU time
-        plane = points if points.shape[1] == 2 else TSNE(random_state=0, perplexity=few).fit_transform(points)
-    title = "posterior means" if points.shape[1] == 2 else "posterior means, t-SNE"
-    pictures.scatter(directory / "latents.png", {title: plane}, None if labels is None else labels[: len(points)])
+    assert whole.draw is not None
+    whole.draw(key, state, directory)
+    inner = state.inner._replace(params=state.params) if config.average_decay else state
+    x = images.rows("test", 1)
+    gradient_noise.draw(directory / "estimators.png", gradient_noise.variances(key, networks, inner, x))
 
 
 SYSTEM = System(

@@ -212,12 +212,12 @@ def model(
     _checks.at_least("num_bound_samples", num_bound_samples, 1)
     settings = {"num_samples": num_samples, "estimator": estimator, "beta": beta, "warm_up_steps": warm_up_steps}
 
-    def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
-        return _reported(terms(key, state.params, state.stats, batch, hierarchy=hierarchy))
+    def bound(key: Key, state: GradientState, batch: Batch, num: int = num_bound_samples) -> Float[Array, " batch"]:
+        return iwae_bound(key, state.params, state.stats, batch, hierarchy=hierarchy, num_samples=num)
 
-    def bound(key: Key, state: GradientState, batch: Batch) -> Float[Array, " batch"]:
-        own = {"hierarchy": hierarchy, "num_samples": num_bound_samples}
-        return iwae_bound(key, state.params, state.stats, batch, **own)
+    def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
+        values = _reported(terms(key, state.params, state.stats, batch, hierarchy=hierarchy))
+        return {"negative_bound": -bound(key, state, batch, num_samples), **values}
 
     return gradient(
         functools.partial(_init, hierarchy),

@@ -7,6 +7,7 @@ Tucker et al., 2019 (`weights`). Differs from the paper: the encoder's gradient 
 which is unbiased too and less noisy, and the decoder's output has a learned offset (`vae`).
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -100,7 +101,13 @@ def model(
     settings = {"num_samples": num_samples, "estimator": estimator, "beta": beta, "warm_up_steps": warm_up_steps}
     objective = functools.partial(loss, networks=networks, **settings)
     num_bound_samples = num_samples if num_bound_samples is None else num_bound_samples
-    return vae.trained_by(objective, networks, optimizer, num_bound_samples=num_bound_samples, axis_name=axis_name)
+    whole = vae.trained_by(objective, networks, optimizer, num_bound_samples=num_bound_samples, axis_name=axis_name)
+
+    def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
+        bound = vae.iwae_bound(key, state.params, state.stats, batch, networks=networks, num_samples=num_samples)
+        return {"negative_bound": -bound, **whole.evaluate(key, state, batch)}
+
+    return dataclasses.replace(whole, evaluate=evaluate)
 
 
 def _stopped_log_q(params: Params, q: Any, z: Any, networks: Networks) -> Float[Array, "num batch"]:
