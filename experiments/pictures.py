@@ -52,6 +52,21 @@ def panels(path: pathlib.Path, named: Mapping[str, Any], columns: int = 8) -> No
     _save(figure, path)
 
 
+def rows(path: pathlib.Path, named: Mapping[str, Any], title: str = "") -> None:
+    """Writes one row of images (n, h, w, c) per name, which stands to its left; all rows have the same n."""
+    sheets = {name: tile(images, columns=len(images)) for name, images in named.items()}
+    height, width, _ = next(iter(sheets.values())).shape
+    scale = 5.5 / width
+    beside = 0.1 + 0.08 * max(map(len, sheets))
+    figure, axes = _figure(len(sheets), 1, 5.5 + beside, len(sheets) * height * scale + 0.3 * bool(title))
+    for axis, (name, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
+        _show(axis, sheet)
+        axis.text(-0.01, 0.5, name, transform=axis.transAxes, ha="right", va="center", fontsize=9)
+    if title:
+        axes[0, 0].set_title(title, fontsize=10)
+    _save(figure, path)
+
+
 def scatter(path: pathlib.Path, named: Mapping[str, Any], labels: Any = None, limit: float | None = None) -> None:
     """Writes one panel of (n, 2) points per name, coloured by `labels` (one array for all) where they are given."""
     figure, axes = _figure(1, len(named), 4.2 * len(named), 4.2)

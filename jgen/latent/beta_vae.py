@@ -120,9 +120,9 @@ def sides(key: Key, params: Params, stats: Params, batch: Batch, *, networks: Ne
 def conditions(found: Sides, price: Scalar, max_rate: float) -> Conditions:
     """The conditions at the multiplier `price` and the limit `max_rate`; `found` is a mean of `sides` over the data."""
     residual = jax.tree.map(lambda d, r: d + price * r, found.distortion_gradient, found.rate_gradient)
-    scale = optax.global_norm(found.distortion_gradient) + optax.global_norm(found.rate_gradient)
+    scale = optax.tree.norm(found.distortion_gradient) + optax.tree.norm(found.rate_gradient)
     gap = found.rate - max_rate
-    stationarity = optax.global_norm(residual) / jnp.maximum(scale, jnp.finfo(jnp.float32).tiny)
+    stationarity = optax.tree.norm(residual) / jnp.maximum(scale, jnp.finfo(jnp.float32).tiny)
     return Conditions(stationarity, jnp.maximum(gap, 0.0), jnp.asarray(price), price * jnp.abs(gap))
 
 

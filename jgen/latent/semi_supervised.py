@@ -90,6 +90,27 @@ def evidence_bound(found: Bounds) -> Float[Array, " batch"]:
     return jnp.sum(jnp.exp(found.log_class) * (found.log_joint - found.log_class), axis=1)
 
 
+def row_weights(
+    label: Int[Array, " batch"], *, labelled_share: float | None = None, axis_name: str | None = None
+) -> tuple[Float[Array, " batch"], Scalar]:
+    """(w, f): the weights with which means over a batch become means over the data, and the batch's share of labels.
+
+    Of the data the share s is labelled: w is s/f where the label is known, and (1 − s)/(1 − f) where it is −1.
+
+    Args:
+        label: −1 where it is unknown.
+        labelled_share: s; None takes the batch's own, f, so that all weights are 1.
+        axis_name: the mapped axis over which f is counted.
+    """
+    known = (label >= 0).astype(jnp.float32)
+    share = jnp.mean(known)
+    share = share if axis_name is None else jax.lax.pmean(share, axis_name)
+    if labelled_share is None:
+        return jnp.ones_like(known), share
+    labelled, unlabelled = jnp.maximum(share, 1e-6), jnp.maximum(1 - share, 1e-6)
+    return known * labelled_share / labelled + (1 - known) * (1 - labelled_share) / unlabelled, share
+
+
 def objective(
     found: Bounds,
     label: Int[Array, " batch"],
@@ -100,26 +121,15 @@ def objective(
 ) -> Float[Array, " batch"]:
     """What is maximized, in nats per example of the data; the mean over the batch is an unbiased estimate of it.
 
-    With N_l of N examples labelled, s = N_l/N, and a batch of which the share f is labelled:
-    (s/f)·𝓛(x, y) + (α/f)·log q(y|x) where the label is known, ((1 − s)/(1 − f))·U(x) where it is not. So batches may
-    hold more labels than the data do, and a labelled example weighs α·N/N_l in the classifier's term.
-
-    Args:
-        found: of the batch.
-        label: −1 where it is unknown.
-        alpha: the classifier's weight.
-        labelled_share: s; None takes the batch's own, f.
-        axis_name: the mapped axis over which f is counted.
+    w·𝓛(x, y) + (α/f)·log q(y|x) where the label is known, w·U(x) where it is not, with the weights w and the share f of
+    `row_weights`: a batch may hold more labels than the data do, and in the classifier's term a labelled example weighs
+    α·N/N_labelled as in the paper's eq. 9.
     """
-    known = (label >= 0).astype(jnp.float32)
-    share = jnp.mean(known)
-    share = share if axis_name is None else jax.lax.pmean(share, axis_name)
-    wanted = share if labelled_share is None else labelled_share
+    weight, share = row_weights(label, labelled_share=labelled_share, axis_name=axis_name)
     own = jnp.maximum(label, 0)[:, None]
     log_joint, log_class = (jnp.take_along_axis(each, own, axis=1)[:, 0] for each in found)
-    labelled, unlabelled = jnp.maximum(share, 1e-6), jnp.maximum(1 - share, 1e-6)
-    taught = wanted / labelled * log_joint + alpha / labelled * log_class
-    return known * taught + (1 - known) * (1 - wanted) / unlabelled * evidence_bound(found)
+    taught = weight * log_joint + alpha / jnp.maximum(share, 1e-6) * log_class
+    return jnp.where(label >= 0, taught, weight * evidence_bound(found))
 
 
 def loss(

@@ -123,20 +123,21 @@ def loss(
     labelled_share: float | None = None,
     axis_name: str | None = None,
 ) -> tuple[Scalar, tuple[Params, Metrics]]:
-    """M1's negative ELBO, and M2's loss on draws of z₁ that pass no gradient on; nats."""
+    """M1's negative ELBO, and M2's loss on draws of z₁ that pass no gradient on; both by `row_weights`, nats."""
     first_key, second_key, draw_key = jax.random.split(key, 3)
     label = semi_supervised.labels(batch, stack.second)
-    own, (first, metrics) = vae.loss(first_key, params[FIRST], stats[FIRST], batch, train=train, networks=stack.first)
+    shares = {"labelled_share": labelled_share, "axis_name": axis_name}
+    terms, first = vae.terms_and_stats(first_key, params[FIRST], stats[FIRST], batch, networks=stack.first, train=train)
+    own = -jnp.mean(semi_supervised.row_weights(label, **shares)[0] * terms.elbo)
     q = vae.encode(params[FIRST], stats[FIRST], batch["x"], networks=stack.first)
     z = stack.first.posterior.draw(random.batch_keys(draw_key, batch), params[FIRST]["posterior"], q).z
-    weights = {"alpha": alpha, "labelled_share": labelled_share, "axis_name": axis_name}
     codes = {**batch, "x": jax.lax.stop_gradient(z), "label": label}
     other, (second, more) = semi_supervised.loss(
-        second_key, params[SECOND], stats[SECOND], codes, train=train, **_second(stack), **weights
+        second_key, params[SECOND], stats[SECOND], codes, train=train, alpha=alpha, **_second(stack), **shares
     )
     metrics = {
         "loss": own + other,
-        "negative_elbo": metrics["negative_elbo"],
+        "negative_elbo": -jnp.mean(terms.elbo),
         **{f"codes_{name}": more[name] for name in ("negative_bound", "cross_entropy", "accuracy")},
     }
     return own + other, ({FIRST: first, SECOND: second}, metrics)

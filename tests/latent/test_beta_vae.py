@@ -13,7 +13,7 @@ from jgen.math import likelihoods
 
 SPECTRUM = np.array([4.0, 2.0, 1.0, 0.5, 0.1])
 NETWORKS = vae.dense((5,), likelihoods.Gaussian(1.0), 5, hidden_sizes=())
-NUM_STEPS = 5_000
+NUM_STEPS = 4_000
 
 
 @functools.cache

@@ -153,7 +153,7 @@ def test_labels_teach_the_classifier_through_alpha_alone():
         def value(params):
             return semi_supervised.loss(jax.random.key(0), params, stats, batch, train=True, alpha=alpha, **PARTS)[0]
 
-        return float(optax.global_norm(jax.grad(value)(params)["classifier"]))
+        return float(optax.tree.norm(jax.grad(value)(params)["classifier"]))
 
     label = _data()["label"]
     assert gradient(0.0, label) == 0.0
@@ -227,8 +227,9 @@ def test_second_layer_moves_nothing_of_the_first():
         return vae.loss(own, params, stats["first"], batch, train=True, networks=STACK.first)[0]
 
     found = jax.grad(whole)(params)
-    jax.tree.map(np.testing.assert_array_equal, found["first"], jax.grad(alone)(params["first"]))
-    assert optax.global_norm(found["second"]) > 0
+    expected = jax.grad(alone)(params["first"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found["first"], expected)
+    assert optax.tree.norm(found["second"]) > 0
 
 
 def test_uses_of_the_stack():
