@@ -46,6 +46,12 @@ def variances(key: Key, networks: Networks, state: Any, x: Any) -> dict[str, np.
     return found
 
 
+def ratio(found: dict[str, np.ndarray]) -> float:
+    """The summed variance of the last estimator over that of the first."""
+    first, *_, last = found.values()
+    return float(last.sum() / first.sum())
+
+
 def draw(path: pathlib.Path, found: dict[str, np.ndarray]) -> None:
     """Histograms of log₁₀ of the variances, with the ratio of their sums in the names."""
     least = found["reparameterized"].sum()

@@ -21,6 +21,7 @@ from experiments.system import System
 from jgen import _checks
 from jgen._types import Key
 from jgen.latent import vae
+from jgen.metrics.measurement import Measurement
 from jgen.train import Experiment
 
 ARCHITECTURES = ("dense", "convolutional")
@@ -135,7 +136,28 @@ def build(config: Config, seed: int) -> Experiment:
         free_bits=config.free_bits,
     )
     whole = image_vae.of_networks(config, images, model, networks)
-    return dataclasses.replace(whole, draw=functools.partial(_draw, config, images, networks, whole))
+    noise = functools.partial(_gradient_noise, config, images, networks)
+
+    def measure(key: Key, state: Any) -> dict[str, Measurement]:
+        protocol = (
+            "the encoder's gradient, score function with 4 draws and their baseline over reparameterized, 1 image"
+        )
+        found = gradient_noise.ratio(noise(key, state))
+        return {**whole.measure(key, state), "variance_ratio": Measurement(found, "times", "none", "test", protocol)}
+
+    def draw(key: Key, state: Any, directory: pathlib.Path) -> None:
+        assert whole.draw is not None
+        whole.draw(key, state, directory)
+        gradient_noise.draw(directory / "estimators.png", noise(key, state))
+
+    return dataclasses.replace(whole, measure=measure, draw=draw)
+
+
+def _gradient_noise(
+    config: Config, images: image_vae.Images, networks: vae.Networks, key: Key, state: Any
+) -> dict[str, Any]:
+    inner = state.inner._replace(params=state.params) if config.average_decay else state
+    return gradient_noise.variances(key, networks, inner, images.rows("test", 1))
 
 
 def _networks(config: Config, images: image_vae.Images, likelihood: Any) -> vae.Networks:
@@ -153,22 +175,6 @@ def _networks(config: Config, images: image_vae.Images, likelihood: Any) -> vae.
         gated=config.gated,
         dropout_rate=config.dropout_rate,
     )
-
-
-def _draw(
-    config: Config,
-    images: image_vae.Images,
-    networks: vae.Networks,
-    whole: Experiment,
-    key: Key,
-    state: Any,
-    directory: pathlib.Path,
-) -> None:
-    assert whole.draw is not None
-    whole.draw(key, state, directory)
-    inner = state.inner._replace(params=state.params) if config.average_decay else state
-    x = images.rows("test", 1)
-    gradient_noise.draw(directory / "estimators.png", gradient_noise.variances(key, networks, inner, x))
 
 
 SYSTEM = System(
