@@ -263,7 +263,7 @@ def model(
     _checks.at_least("num_bound_samples", num_bound_samples, 1)
 
     def init(key: Key, batch: Batch) -> tuple[Params, Params]:
-        params = parts.init(network, key, *framewise.examples(batch, network.likelihood))
+        params = parts.initialize(network, key, *framewise.examples(batch, network.likelihood))
         return params, {STEP: jnp.zeros((), jnp.int32)}
 
     def log_bound(key: Key, state: GradientState, batch: Batch) -> Float[Array, " batch"]:

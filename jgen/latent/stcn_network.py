@@ -84,7 +84,7 @@ class Descent(NamedTuple):
     p: tuple[Gaussian, ...]
 
 
-def init(network: Network, key: Key, x: Num[Array, "batch time ..."], mask: Float[Array, "batch time"]) -> Params:
+def initialize(network: Network, key: Key, x: Num[Array, "batch time ..."], mask: Float[Array, "batch time"]) -> Params:
     """Weights, and the raw values that f_x's are added to: those of the marginals of the frames that count."""
     keys, module, sizes = jax.random.split(key, 3), network.convolutions, (*network.latent_sizes, 0)
     offset = framewise.offset(network.likelihood, x, mask)

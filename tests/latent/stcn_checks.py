@@ -15,7 +15,7 @@ SKIP = stcn.Network(likelihoods.Bernoulli(), TemporalConv(3, 2, 2), (2, 1), (4,)
 def params_of(network, num_dims=2, scale=0.6, seed=0):
     """Random weights everywhere, biases too."""
     x = jnp.zeros((1, 2, num_dims))
-    shapes = jax.eval_shape(lambda key: stcn_network.init(network, key, x, jnp.ones((1, 2))), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: stcn_network.initialize(network, key, x, jnp.ones((1, 2))), jax.random.key(0))
     leaves, tree = jax.tree.flatten(shapes)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
     drawn = [scale * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
