@@ -21,6 +21,8 @@ LONGEST = {"frames": 64, "strokes": 100, "speech": 60}
 PROMPT = {"frames": 20, "speech": 10}
 """Frames given to a continuation, at most half of a sample."""
 NUM_SHOWN = {"frames": 8, "strokes": 64, "speech": 5}
+NUM_IMAGES = 32
+"""Shown where frames are the rows of images."""
 
 
 def shown(source: Sequences, split: str, rows: Any) -> list[np.ndarray]:
@@ -38,7 +40,8 @@ def cut(x: Any, lengths: Sequence[int] | np.ndarray) -> list[np.ndarray]:
 def chosen(source: Sequences) -> np.ndarray:
     """Which test sequences are shown."""
     size = source.dataset.size("test")
-    return np.linspace(0, size - 1, min(NUM_SHOWN[source.kind], size)).astype(int)
+    images = source.kind == "frames" and source.frame_shape != (rolls.NUM_KEYS,)
+    return np.linspace(0, size - 1, min(NUM_IMAGES if images else NUM_SHOWN[source.kind], size)).astype(int)
 
 
 def draw_samples(
