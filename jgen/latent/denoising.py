@@ -35,6 +35,9 @@ from jgen.math.bijectors import unsqueeze
 from jgen.model import Model
 from jgen.nets.resnet import ResNet
 
+FLAT = 1e-4
+"""What is added, squared, to a standardized image's variance: far below a level of 8 bits."""
+
 
 def restore(
     params: Params, stats: Params, seen: Observation, *, network: nn.Module, corruption: Corruption
@@ -91,6 +94,9 @@ class Restorer(nn.Module):
         channels: width of the hidden layers.
         num_blocks: residual blocks.
         patches: work on 2×2 patches of what is seen (even sides): sees twice as far for the same work.
+        relative: work on each image minus its mean and divided by its standard deviation (those of its seen pixels),
+            and multiply the result by the latter: x̂(ay + b) = a·x̂(y) + b. Then flat images, whose trivial restoration
+            is all but exact, stay so. Not for noise, whose size is known, nor for colours, which go by brightness.
     """
 
     outputs: int
@@ -98,15 +104,31 @@ class Restorer(nn.Module):
     channels: int = 32
     num_blocks: int = 3
     patches: bool = False
+    relative: bool = False
 
     @nn.compact
     def __call__(self, y: Any, *, train: bool = False) -> Any:
         """(batch, height/s, width/s, features) -> (batch, height, width, outputs); zero before any learning."""
+        y, spread = standardized(y, self.outputs) if self.relative else (y, None)
         net = ResNet(self.channels, self.num_blocks, self.outputs * self.scale**2, patches=self.patches)
         out, scale = net(y, train=train), self.scale
         while scale > 1:
             out, scale = unsqueeze(out), scale // 2
-        return out
+        return out if spread is None else spread * out
+
+
+def standardized(y: Any, num_channels: int) -> tuple[Any, Any]:
+    """(each image minus its channels' means, divided by its standard deviation; that deviation, (batch, 1, 1, 1)).
+
+    A mask may follow the channels of the image; it stays, and hidden pixels do not count and are 0.
+    """
+    image, mask = y[..., :num_channels], y[..., num_channels:]
+    weight = mask if mask.shape[-1] else jnp.ones_like(image[..., :1])
+    total = jnp.sum(weight, axis=(1, 2), keepdims=True)
+    centred = weight * (image - jnp.sum(weight * image, axis=(1, 2), keepdims=True) / total)
+    variance = jnp.sum(jnp.square(centred), axis=(1, 2, 3), keepdims=True) / (total * num_channels)
+    spread = jnp.sqrt(variance + FLAT**2)
+    return jnp.concatenate([centred / spread, mask], axis=-1), spread
 
 
 def model(

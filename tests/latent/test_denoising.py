@@ -206,6 +206,21 @@ def test_hidden_pixels_are_filled_with_the_mean_of_the_seen_ones():
     np.testing.assert_allclose(filled[1][hidden], np.tile(x[1][~hidden].mean(0), (30, 1)), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["hidden_rectangle", "box"])
+def test_a_relative_restoration_follows_shift_and_scale(name):
+    corruption, x = CASES[name], 0.4 * _photos()
+
+    def restored(x, relative):
+        network = denoising.Restorer(3, corruption.scale, 4, 1, relative=relative)
+        params, stats = denoising.model(network, corruption, optax.adam(1e-2)).init(KEY, {"x": x})[:2]
+        params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+        seen = corruption.observe(KEY, {"x": x})
+        return denoising.restore(params, stats, seen, network=network, corruption=corruption)
+
+    np.testing.assert_allclose(restored(2 * x + 0.1, True), 2 * restored(x, True) + 0.1, atol=1e-3)
+    assert np.abs(restored(2 * x + 0.1, False) - 2 * restored(x, False) - 0.1).max() > 0.01
+
+
 def test_a_learned_restoration_beats_the_trivial_one_on_held_out_digits():
     splits = embedded.digits().splits
     train, test = (jnp.asarray(splits[part]["x"], jnp.float32) / 16 for part in ("train", "test"))
