@@ -52,7 +52,8 @@ def polygons(font: str, letter: str) -> list[np.ndarray]:
     from matplotlib.textpath import TextPath
 
     file = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
-    return TextPath((0, 0), letter, size=100, prop=FontProperties(fname=str(file))).to_polygons()
+    outline = TextPath((0, 0), letter, size=100, prop=FontProperties(fname=str(file)))
+    return [np.asarray(curve) for curve in outline.to_polygons()]
 
 
 def _draw(font: str, letter: str) -> np.ndarray:

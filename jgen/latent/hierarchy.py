@@ -100,8 +100,9 @@ class Pass(nn.Module):
         def draw(layer: int, q: Gaussian) -> Any:
             return q.mean + jnp.exp(q.log_std) * flat[layer] if z is None else z[layer]
 
-        found = (self._ladder if self.inference == "ladder" else self._bottom_up)(features, num, draw, train)
-        return Found(*found, self.decoder(found[0][0], train=train))
+        infer = self._ladder if self.inference == "ladder" else self._bottom_up
+        z_all, q, p = infer(features, num, draw, train)
+        return Found(z_all, q, p, self.decoder(z_all[0], train=train))
 
     def _bottom_up(self, features: Any, num: int, draw: Any, train: bool) -> Any:
         q = [_tiled(gaussian.from_raw(self.encoders[0](features, train=train)), num)]

@@ -255,9 +255,9 @@ def trained_by(
         return bound - log_classes
 
     def draw(key: Key, state: GradientState, num: int) -> Batch:
-        if networks.num_classes is None:
+        if (size := networks.num_classes) is None:
             return {"x": sample(key, state.params, state.stats, num, networks=networks)}
-        classes = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 0, networks.num_classes))
+        classes = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 0, size))
         label = classes(random.example_keys(key, num))
         return {"x": sample(key, state.params, state.stats, num, networks=networks, label=label), "label": label}
 
