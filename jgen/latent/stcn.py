@@ -177,6 +177,7 @@ def sample(key: Key, params: Params, num: int, length: int, *, network: Network)
     Raises:
         ValueError: `length` is less than 1.
     """
+    _checks.at_least("length", length, 1)
     return _go_on(key, params, start(num, network=network), length, network)
 
 
@@ -188,13 +189,13 @@ def continue_from(
     Raises:
         ValueError: `num` is less than 1, or `prefix` outside the likelihood's support.
     """
+    _checks.at_least("num", num, 1)
     x, _ = framewise.examples({"x": prefix}, network.likelihood)
     inputs = framewise.features(network.likelihood, x)
     return _go_on(key, params, temporal.read(network.convolutions, params["convolutions"], inputs), num, network)
 
 
 def _go_on(key: Key, params: Params, cache: temporal.Cache, num: int, network: Network) -> Any:
-    _checks.at_least("length", num, 1)
     keys = random.example_keys(key, len(cache.d))
 
     def draw(cache: temporal.Cache, _: Any) -> tuple[temporal.Cache, Any]:

@@ -149,5 +149,15 @@ def test_bad_sizes_are_refused(sizes, message):
 def test_bad_batches_are_refused(batch, message):
     with pytest.raises(ValueError, match=message):
         stcn.model(BITS, ADAM).init(jax.random.key(0), batch)
-    with pytest.raises(ValueError, match="`length`"):
-        stcn.sample(jax.random.key(0), params_of(BITS), 2, 0, network=BITS)
+
+
+def test_bad_requests_are_refused():
+    params, key = params_of(BITS), jax.random.key(0)
+    with pytest.raises(ValueError, match="`length` must be at least 1"):
+        stcn.sample(key, params, 2, 0, network=BITS)
+    with pytest.raises(ValueError, match="`num` must be at least 1"):
+        stcn.continue_from(key, params, bits(), 0, network=BITS)
+    with pytest.raises(ValueError, match="`x` must be whole numbers"):
+        stcn.continue_from(key, params, bits() + 0.5, 1, network=BITS)
+    with pytest.raises(ValueError, match="`num_samples` must be at least 1"):
+        stcn.iwae_bound(key, params, {"x": bits()}, network=BITS, num_samples=0)
