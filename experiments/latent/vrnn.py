@@ -54,8 +54,8 @@ class Config:
     noise: float = 1.0
     """The width of the uniform noise on pen moves, in units of the file."""
     beta: float = 1.0
-    warm_up_steps: int = 0
-    dropout_rate: float = 0.0
+    warm_up_steps: int = 800
+    dropout_rate: float = 0.3
     """Of h, where a frame is given it."""
     learning_rate: float = 2e-3
     """Adam's highest rate, after a short warm-up; it falls along a cosine to a hundredth."""
@@ -67,7 +67,7 @@ class Config:
     """Batches are padded to a multiple of so many frames."""
     num_steps: int = 1_500
     eval_every: int = 100
-    patience: int = 5
+    patience: int = 10
     """Evaluations on validation data without a better bound after which training stops."""
     num_importance_samples: int = 100
     """K of the reported importance-weighted bound."""
@@ -76,7 +76,6 @@ class Config:
 CHORALES = Config(
     data="jsb-chorales-quarter.json",
     latent_size=32,
-    dropout_rate=0.3,
     warm_up_steps=200,
     batch_size=16,
     num_steps=1_500,
@@ -89,11 +88,13 @@ STROKES = Config(
     hidden_size=96,
     noise=6.0,
     warm_up_steps=500,
+    dropout_rate=0.0,
     weight_decay=1e-3,
     batch_size=100,
     bucket=16,
     num_steps=2_400,
     eval_every=300,
+    patience=5,
     num_importance_samples=10,
 )
 SPEECH = Config(
@@ -101,11 +102,13 @@ SPEECH = Config(
     latent_size=32,
     num_components=3,
     warm_up_steps=300,
+    dropout_rate=0.0,
     weight_decay=1e-3,
     batch_size=32,
     bucket=16,
     num_steps=1_050,
     eval_every=150,
+    patience=5,
     num_importance_samples=10,
 )
 PRESETS = {
@@ -129,6 +132,7 @@ PRESETS = {
         bucket=16,
         num_steps=2_400,
         eval_every=200,
+        patience=5,
         num_importance_samples=50,
     ),
     "speech": SPEECH,
