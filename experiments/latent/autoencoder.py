@@ -80,6 +80,9 @@ class Config:
     """Of the VAE, of as many codes and at least one hidden layer, whose samples stand beside."""
 
 
+MNIST = Config(
+    data="tfds:mnist", latent_size=32, hidden_size=512, weight_decay=1e-2, batch_size=128, num_vae_steps=4_000
+)
 PRESETS = {
     "digits": Config(),
     "smoke": Config(num_steps=2, eval_every=2, hidden_size=8, num_vae_steps=2),
@@ -89,11 +92,9 @@ PRESETS = {
     "noisy": Config(latent_size=128, num_layers=0, noise_std=0.3, weight_decay=0.0),
     "contractive": Config(latent_size=32, num_layers=1, activation="tanh", contractive=0.01, weight_decay=0.01),
     "copying": Config(latent_size=128, num_layers=0, weight_decay=0.0),
-    "mnist": Config(data="tfds:mnist", latent_size=32, hidden_size=512, batch_size=128, num_vae_steps=4_000),
-    "mnist_plane": Config(
-        data="tfds:mnist", latent_size=2, hidden_size=512, num_layers=3, batch_size=128, num_vae_steps=4_000
-    ),
-    "mnist_conv": Config(data="tfds:mnist", network="conv", latent_size=32, batch_size=128, num_steps=10_000),
+    "mnist": MNIST,
+    "mnist_plane": dataclasses.replace(MNIST, latent_size=2, num_layers=3),
+    "mnist_conv": dataclasses.replace(MNIST, network="conv"),
 }
 
 

@@ -61,7 +61,7 @@ class Config:
     patches: bool = False
     """Work on 2×2 patches: a quarter of the time, twice as far a sight."""
     relative: bool = False
-    """Work on standardized images; the change is then in proportion to an image's contrast."""
+    """Work on standardized images, with errors in proportion to an image's contrast: flat images count as much."""
     crop_size: int = 0
     """Side of random crops in training; 0 takes whole images. Test images stay whole."""
     mirror: bool = False
@@ -72,7 +72,7 @@ class Config:
     num_steps: int = 3_000
     eval_every: int = 300
     patience: int = 5
-    """Evaluations on validation data without a lower squared error after which training stops."""
+    """Evaluations on validation data without a higher PSNR after which training stops."""
 
 
 def _each(config: Config, name: str, tasks: dict[str, dict[str, Any]]) -> dict[str, Config]:
@@ -94,7 +94,7 @@ NATURAL_TASKS = {
 }
 GREY_TASKS = {name: NATURAL_TASKS[name] for name in ("gaussian", "inpainting", "super_resolution")}
 PHOTOS = Config(
-    data="photos", noise_std=0.1, hole=10, channels=48, patches=True, mirror=True, batch_size=16, num_steps=1_500
+    data="photos", noise_std=0.1, hole=10, channels=48, patches=True, mirror=True, batch_size=16, num_steps=3_000
 )
 PATCHES = Config(data="patches:16", noise_std=0.1, hole=6, mirror=True, patches=True, batch_size=32, num_steps=2_000)
 CIFAR = dataclasses.replace(PHOTOS, data="tfds:cifar10", num_blocks=5, batch_size=32, num_steps=2_500)
@@ -134,19 +134,19 @@ def build(config: Config, seed: int) -> Experiment:
     views = transforms.chain(unit, restoration.views(config.crop_size, mirror=config.mirror))
     data = in_memory(dataset, config.batch_size, seed, transform=views, eval_transform=unit)
     network = denoising.Restorer(
-        dataset.shape[-1], corruption.scale, config.channels, config.num_blocks, config.patches
+        dataset.shape[-1], corruption.scale, config.channels, config.num_blocks, config.patches, config.relative
     )
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.num_steps, 0.01)
     optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adamw(schedule, weight_decay=config.weight_decay))
     restore = functools.partial(denoising.restore, network=network, corruption=corruption)
     return Experiment(
-        denoising.model(network, corruption, optimizer),
+        denoising.model(network, corruption, optimizer, balanced=config.relative),
         data,
         config.num_steps,
         functools.partial(_measure, config, dataset, data, corruption, restore),
         functools.partial(_draw, config, dataset, data, corruption, restore),
         eval_every=config.eval_every,
-        select="squared_error",
+        select="log_mse",
         patience=config.patience,
     )
 

@@ -35,8 +35,8 @@ from jgen.math.bijectors import unsqueeze
 from jgen.model import Model
 from jgen.nets.resnet import ResNet
 
-FLAT = 1e-4
-"""What is added, squared, to a standardized image's variance: far below a level of 8 bits."""
+FLAT, FAINT = 1e-4, 1e-2
+"""What is added, squared, to a standardized image's variance, far below a level of 8 bits; and to a weight's."""
 
 
 def restore(
@@ -76,12 +76,16 @@ def loss(
     train: bool,
     network: nn.Module,
     corruption: Corruption,
+    balanced: bool = False,
 ) -> tuple[Scalar, tuple[Params, Metrics]]:
-    """Mean ½‖x − x̂(y)‖² with y drawn anew for each key."""
+    """Mean ½‖x − x̂(y)‖² with y drawn anew for each key; `balanced` as in `model`."""
     corruption_key, network_key = jax.random.split(key)
     x, seen = _seen(corruption_key, batch, corruption)
     restored, stats = _restore(params, stats, seen, network, corruption, network_key if train else None)
-    value = 0.5 * jnp.mean(squared_error(restored, x))
+    error = squared_error(restored, x)
+    if balanced:
+        error = error / (jnp.square(standardized(corruption.features(seen), x.shape[-1])[1][:, 0, 0, 0]) + FAINT**2)
+    value = 0.5 * jnp.mean(error)
     return value, (stats, {"loss": value})
 
 
@@ -136,17 +140,22 @@ def model(
     corruption: Corruption,
     optimizer: optax.GradientTransformation,
     *,
+    balanced: bool = False,
     axis_name: str | None = None,
 ) -> Model[GradientState]:
     """Restoration learned from clean data {"x": (batch, height, width, channels)} in [0, 1]; no distribution of x.
 
-    Noise alone takes data of any shape.
+    Noise alone takes data of any shape. Of the metrics, `log_mse` is log10 of the mean squared error and 1e-6: a tenth
+    of minus the PSNR, finite where nothing is wrong.
 
     Args:
         network: r, a Flax module: `corruption.features(observation)` -> what is added to the trivial restoration; it
             is called with the keyword `train`. `Restorer` is one.
         corruption: of `jgen.latent.corruptions`.
         optimizer: any optax optimizer.
+        balanced: divide each image's squared error by the variance of what is seen of it (and 0.01²), so that faint
+            images count as much as those of high contrast, as they do in a mean of PSNRs. A weight that depends on y
+            alone leaves the best x̂(y) where it is, at E[x|y]. Not for grey seen of colours.
         axis_name: the mapped axis over which gradients are averaged.
     """
 
@@ -160,14 +169,16 @@ def model(
     def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
         x, seen = _seen(key, batch, corruption)
         restored = restore(state.params, state.stats, seen, network=network, corruption=corruption)
+        error, size = squared_error(restored, x), x[0].size
         return {
-            "squared_error": squared_error(restored, x),
+            "squared_error": error,
             "trivial_squared_error": squared_error(corruption.trivial(seen), x),
+            "log_mse": jnp.log10(error / size + 1e-6),
         }
 
     return gradient(
         init,
-        functools.partial(loss, network=network, corruption=corruption),
+        functools.partial(loss, network=network, corruption=corruption, balanced=balanced),
         optimizer,
         evaluate=evaluate,
         axis_name=axis_name,

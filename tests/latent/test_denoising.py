@@ -221,6 +221,19 @@ def test_a_relative_restoration_follows_shift_and_scale(name):
     assert np.abs(restored(2 * x + 0.1, False) - 2 * restored(x, False) - 0.1).max() > 0.01
 
 
+def test_balanced_errors_are_those_of_standardized_images():
+    x = _photos()
+    corruption, network = CASES["box"], Zero(3, 2)
+    params, stats = _init(corruption)[:2]
+    value, _ = denoising.loss(
+        KEY, params, stats, {"x": x}, train=True, network=network, corruption=corruption, balanced=True
+    )
+    seen = corruption.observe(KEY, {"x": x})
+    variance = np.mean((seen.image - seen.image.mean((1, 2), keepdims=True)) ** 2, axis=(1, 2, 3))
+    errors = np.sum((x - corruption.trivial(seen)) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(value, np.mean(0.5 * errors / (variance + 1e-4)), rtol=1e-3)
+
+
 def test_a_learned_restoration_beats_the_trivial_one_on_held_out_digits():
     splits = embedded.digits().splits
     train, test = (jnp.asarray(splits[part]["x"], jnp.float32) / 16 for part in ("train", "test"))
