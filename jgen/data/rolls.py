@@ -101,9 +101,8 @@ def bucketed(dataset: Dataset, batch_size: int, seed: int, *, step: int = 64) ->
 
     def take(split: str, rows: np.ndarray) -> Batch:
         end = min(-(-int(lengths[split][rows].max()) // step) * step, longest[split])
-        timed = ("x", "mask")  # labels belong to whole sequences
-        arrays = dataset.splits[split].items()
-        return {name: jnp.asarray(x[rows, :end] if name in timed else x[rows]) for name, x in arrays}
+        timed, arrays = ("x", "mask"), dataset.splits[split]  # labels belong to whole sequences
+        return {name: jnp.asarray(x[rows, :end] if name in timed else x[rows]) for name, x in arrays.items()}
 
     def train(at: int) -> Batch:
         epoch, i = divmod(at, num // batch_size)
