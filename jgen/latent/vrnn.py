@@ -206,7 +206,7 @@ def model(
 def _init(network: Network, key: Key, batch: Batch) -> tuple[Params, Params]:
     x, mask = framewise.examples(batch, network.likelihood)
     parts.condition(network, batch)  # raises where a label is missing
-    return parts.init(network, key, x, mask), {STEP: jnp.zeros((), jnp.int32)}
+    return parts.initialize(network, key, x, mask), {STEP: jnp.zeros((), jnp.int32)}
 
 
 def _sample(network: Network, length: int, key: Key, state: GradientState, num: int) -> Batch:

@@ -123,7 +123,7 @@ def dense(
     )
 
 
-def init(network: Network, key: Key, x: Num[Array, "batch time ..."], mask: Float[Array, "batch time"]) -> Params:
+def initialize(network: Network, key: Key, x: Num[Array, "batch time ..."], mask: Float[Array, "batch time"]) -> Params:
     """First values of every part; "offset" is the likelihood's, of the frames that count.
 
     Raises:
