@@ -23,7 +23,7 @@ DRAWS, LIFTS, ENDS = 0, 1, 2
 """The states of the pen after a move."""
 CANVAS = 64
 """The height of an outlined letter, in cells."""
-_TOLERANCE = 1.0
+_TOLERANCE = 1.5
 
 
 class Strokes(NamedTuple):
@@ -98,12 +98,12 @@ def _classes(path: Path, arrays: Mapping[str, np.ndarray], split: str, num: int)
 
 @functools.cache
 def outlines() -> Strokes:
-    """The 884 letters of `letters` as the lines around them: label 0..25 whatever the case, style = which typeface.
+    """The 884 letters of `letters` as the lines around them: label 0..51, A–Z then a–z, and style = which typeface.
 
-    On a grid 64 cells high; corners closer than a cell to the line between their neighbours are left out. Each closed
+    On a grid 64 cells high; corners closer than 1.5 cells to the line that remains are left out. Each closed
     curve is a stroke. Computed from outlines, not measured in the world; split 80 / 10 / 10 %, noise of one cell.
     """
-    each = [(_outline(font, letter), i % 26, s) for s, font in enumerate(FONTS) for i, letter in enumerate(_BOTH)]
+    each = [(_outline(font, letter), i, s) for s, font in enumerate(FONTS) for i, letter in enumerate(_BOTH)]
     order = np.random.default_rng(0).permutation(len(each))
     cuts = np.split(order, [round(0.8 * len(each)), round(0.9 * len(each))])
     moves = {split: [each[i][0] for i in rows] for split, rows in zip(SPLITS, cuts, strict=True)}
@@ -113,7 +113,7 @@ def outlines() -> Strokes:
     }
     found = _scaled("outlines", moves, beside, 0, 1.0)
     dataset = found.dataset
-    return found._replace(dataset=Dataset(dataset.name, dataset.splits, synthetic=True, label_names=tuple(LETTERS)))
+    return found._replace(dataset=Dataset(dataset.name, dataset.splits, synthetic=True, label_names=tuple(_BOTH)))
 
 
 _BOTH = LETTERS + LETTERS.lower()

@@ -95,7 +95,7 @@ def test_letters_are_closed_curves_of_one_height():
         assert np.linalg.norm(places[ends[0]] - places[0]) < 12
         assert moves[-1, 2] == strokes.ENDS
         assert np.all(moves[:-1, 2] != strokes.ENDS)
-    assert set(np.unique(arrays["label"])) == set(range(26))
+    assert set(np.unique(arrays["label"])) == set(range(52))
     assert arrays["style"].max() == 16
 
 

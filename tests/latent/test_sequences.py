@@ -53,7 +53,7 @@ def test_every_source_fits_its_likelihood_and_can_be_drawn(source, tmp_path):
     written = {path.name for path in tmp_path.iterdir() if path.name.startswith("samples")}
     sounds = {"samples_data.wav", "samples_again.wav"} if source.kind == "speech" else set()
     assert written == {"samples.png"} | sounds
-    labels = {"outlines": 26, "spoken_digits": 2}.get(source.dataset.name, 0)
+    labels = {"outlines": 52, "spoken_digits": 2}.get(source.dataset.name, 0)
     assert source.num_labels() == labels
 
 
