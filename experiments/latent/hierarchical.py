@@ -38,6 +38,7 @@ class Config:
     """Of each layer's networks, up and down."""
     num_hidden: int = 2
     """Hidden layers in each network."""
+    dropout_rate: float = 0.2
     num_samples: int = 1
     """K of the bound that is trained; 1 is the ELBO."""
     estimator: str = "dreg"
@@ -48,7 +49,7 @@ class Config:
     learning_rate: float = 5e-4
     weight_decay: float = 0.1
     batch_size: int = 64
-    num_steps: int = 4_000
+    num_steps: int = 6_000
     eval_every: int = 500
     patience: int = 5
     """Evaluations on validation data without a better ELBO after which training stops."""
@@ -60,6 +61,7 @@ _MNIST = Config(
     data="tfds:binarized_mnist",
     likelihood="bernoulli",
     latent_sizes=(100, 50),
+    dropout_rate=0.0,
     hidden_sizes=(300, 150),
     num_samples=5,
     warm_up_steps=10_000,
@@ -110,6 +112,7 @@ def build(config: Config, seed: int) -> Experiment:
         config.latent_sizes,
         [(size,) * config.num_hidden for size in config.hidden_sizes],
         inference=config.inference,
+        dropout_rate=config.dropout_rate,
     )
     model = hierarchical.model(
         hierarchy,

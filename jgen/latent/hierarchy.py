@@ -1,7 +1,7 @@
 """Several layers of latent variables: the user's parts, and one pass over all of them as one Linen module."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -53,9 +53,11 @@ def dense(
     hidden_sizes: Sequence[Sequence[int]],
     *,
     inference: str = "ladder",
-    activation: Callable[[Any], Any] = nn.tanh,
+    **kwargs: Any,
 ) -> Hierarchy:
     """A `Hierarchy` of dense layers; layer l has the widths `hidden_sizes[l]`, on its way up and down.
+
+    Further keywords go to all `Encoder`s and to the `Decoder`.
 
     Raises:
         ValueError: there are not as many layers of widths as of latents.
@@ -63,7 +65,7 @@ def dense(
     if len(hidden_sizes) != len(latent_sizes):
         raise ValueError(f"`hidden_sizes` must have {len(latent_sizes)} entries, got {hidden_sizes}.")
     carried = [sizes[-1] if inference == "ladder" else 0 for sizes in hidden_sizes]
-    keywords = [{"hidden_sizes": tuple(sizes), "activation": activation} for sizes in hidden_sizes]
+    keywords = [{"hidden_sizes": tuple(sizes), "activation": nn.tanh, **kwargs} for sizes in hidden_sizes]
     outputs = [2 * size + more for size, more in zip(latent_sizes, carried, strict=True)]
     encoders = tuple(Encoder(size, **own) for size, own in zip(outputs, keywords, strict=True))
     downs = tuple(Encoder(2 * size, **own) for size, own in zip(latent_sizes[:-1], keywords[1:], strict=True))
