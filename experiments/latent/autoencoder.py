@@ -219,11 +219,11 @@ def _failed_sampling(
 ) -> dict[str, Measurement]:
     """MMD² of decoded N(0, I), of the decoded Gaussian fitted to the codes, of a VAE, and of validation data."""
     size = min(1_000, len(sets["test"]), len(sets["valid"]))
-    flat = {name: jnp.reshape(x[:size], (size, -1)) for name, x in sets.items()}
+    flat = {name: jnp.asarray(x[:size].reshape(size, -1)) for name, x in sets.items()}
     widths = tuple(h * two_sample.median_distance(flat["test"]) for h in (0.5, 1.0, 2.0))
     drawn = codes.drawn(key, networks, state, sets["train"], sample_vae, size)
     said = f"{protocol}, {size} images each, Gaussian kernels of ½, 1 and 2 median distances"
-    distance = jax.jit(lambda x: two_sample.mmd2(jnp.reshape(x, (size, -1)), flat["test"], widths))
+    distance = jax.jit(lambda x: two_sample.mmd2(jnp.asarray(x).reshape(size, -1), flat["test"], widths))
     names: tuple[str, ...] = ("mmd2_normal", "mmd2_fitted", "mmd2_vae_means", "mmd2_vae")
     named = dict(zip(names, drawn.items(), strict=True))
     named |= {"mmd2_floor": ("validation data", flat["valid"])}

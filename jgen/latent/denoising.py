@@ -35,8 +35,8 @@ from jgen.math.bijectors import unsqueeze
 from jgen.model import Model
 from jgen.nets.resnet import ResNet
 
-FLAT, FAINT = 1e-4, 1e-2
-"""What is added, squared, to a standardized image's variance, far below a level of 8 bits; and to a weight's."""
+FLAT, FAINT = 1e-4, 1 / 255
+"""What is added, squared, to an image's squared contrast: far below a level of 8 bits; and such a level, in weights."""
 
 
 def restore(
@@ -98,9 +98,9 @@ class Restorer(nn.Module):
         channels: width of the hidden layers.
         num_blocks: residual blocks.
         patches: work on 2×2 patches of what is seen (even sides): sees twice as far for the same work.
-        relative: work on each image minus its mean and divided by its standard deviation (those of its seen pixels),
-            and multiply the result by the latter: x̂(ay + b) = a·x̂(y) + b. Then flat images, whose trivial restoration
-            is all but exact, stay so. Not for noise, whose size is known, nor for colours, which go by brightness.
+        relative: work on `standardized` images, and multiply the result by their contrast: x̂(ay + b) = a·x̂(y) + b.
+            Then smooth images, whose trivial restoration is all but exact, stay so. Not for noise, whose size is known,
+            nor for colours, which go by brightness.
     """
 
     outputs: int
@@ -113,26 +113,33 @@ class Restorer(nn.Module):
     @nn.compact
     def __call__(self, y: Any, *, train: bool = False) -> Any:
         """(batch, height/s, width/s, features) -> (batch, height, width, outputs); zero before any learning."""
-        y, spread = standardized(y, self.outputs) if self.relative else (y, None)
+        y, contrast = standardized(y, self.outputs) if self.relative else (y, None)
         net = ResNet(self.channels, self.num_blocks, self.outputs * self.scale**2, patches=self.patches)
         out, scale = net(y, train=train), self.scale
         while scale > 1:
             out, scale = unsqueeze(out), scale // 2
-        return out if spread is None else spread * out
+        return out if contrast is None else contrast * out
 
 
 def standardized(y: Any, num_channels: int) -> tuple[Any, Any]:
-    """(each image minus its channels' means, divided by its standard deviation; that deviation, (batch, 1, 1, 1)).
+    """(each image minus its channels' means, divided by its contrast; that contrast, (batch, 1, 1, 1)).
 
-    A mask may follow the channels of the image; it stays, and hidden pixels do not count and are 0.
+    The contrast is the root mean square of the differences between neighbouring pixels, which is small where bicubic
+    interpolation or a mean are good, as in a smooth sky; the standard deviation is not. A mask may follow the channels
+    of the image; it stays, and hidden pixels do not count and are 0.
     """
     image, mask = y[..., :num_channels], y[..., num_channels:]
     weight = mask if mask.shape[-1] else jnp.ones_like(image[..., :1])
-    total = jnp.sum(weight, axis=(1, 2), keepdims=True)
-    centred = weight * (image - jnp.sum(weight * image, axis=(1, 2), keepdims=True) / total)
-    variance = jnp.sum(jnp.square(centred), axis=(1, 2, 3), keepdims=True) / (total * num_channels)
-    spread = jnp.sqrt(variance + FLAT**2)
-    return jnp.concatenate([centred / spread, mask], axis=-1), spread
+    mean = jnp.sum(weight * image, axis=(1, 2), keepdims=True) / jnp.sum(weight, axis=(1, 2), keepdims=True)
+    # One pair more than there are: without any seen neighbours the contrast is 0 and not 0/0.
+    squares, pairs = jnp.zeros((len(y), 1, 1, 1)), jnp.ones((len(y), 1, 1, 1))
+    for one, other in ((y[:, 1:], y[:, :-1]), (y[:, :, 1:], y[:, :, :-1])):
+        both = one[..., num_channels:] * other[..., num_channels:] if mask.shape[-1] else jnp.ones_like(one[..., :1])
+        change = both * jnp.square(one[..., :num_channels] - other[..., :num_channels])
+        squares = squares + jnp.mean(jnp.sum(change, axis=(1, 2), keepdims=True), axis=3, keepdims=True)
+        pairs = pairs + jnp.sum(both, axis=(1, 2), keepdims=True)
+    contrast = jnp.sqrt(squares / pairs + FLAT**2)
+    return jnp.concatenate([weight * (image - mean) / contrast, mask], axis=-1), contrast
 
 
 def model(
@@ -153,9 +160,9 @@ def model(
             is called with the keyword `train`. `Restorer` is one.
         corruption: of `jgen.latent.corruptions`.
         optimizer: any optax optimizer.
-        balanced: divide each image's squared error by the variance of what is seen of it (and 0.01²), so that faint
-            images count as much as those of high contrast, as they do in a mean of PSNRs. A weight that depends on y
-            alone leaves the best x̂(y) where it is, at E[x|y]. Not for grey seen of colours.
+        balanced: divide each image's squared error by the square of its contrast (see `standardized`; and of a level of
+            8 bits), so that smooth images count as much as the others, as they do in a mean of PSNRs. A weight that
+            depends on y alone leaves the best x̂(y) where it is, at E[x|y]. Not for grey seen of colours.
         axis_name: the mapped axis over which gradients are averaged.
     """
 
