@@ -44,8 +44,7 @@ class Drawing:
     def write(self, key: Key, state: vq_prior.PriorState, directory: pathlib.Path) -> None:
         """All pictures."""
         first = GradientState(state.params["autoencoder"], state.autoencoder.stats, ())
-        batch, num = next(self.data.batches("test"))
-        x = batch["x"][: min(num, NUM_SHOWN)]
+        x = _spread(self.data)
         encode = jax.jit(functools.partial(vq_vae.codes, networks=self.networks))
         show = jax.jit(functools.partial(vq_vae.from_codes, networks=self.networks))
         k = encode(first.params, first.stats, x)
@@ -55,7 +54,8 @@ class Drawing:
         pictures.panels(directory / "reconstructions.png", again)
         if k.ndim == 3:
             self._maps(x, k, first, directory / "codes.png")
-        self._completions(jax.random.fold_in(key, 1), state, x[:NUM_COMPLETED], k[:NUM_COMPLETED], decoded, directory)
+        few = slice(None, None, max(1, len(x) // NUM_COMPLETED))
+        self._completions(jax.random.fold_in(key, 1), state, x[few], k[few], decoded, directory)
         pictures.curves(directory / "curves_of_prior.png", workdir.history(directory / "retrained"))
 
     def _samples(self, key: Key, state: Any, first: GradientState, decoded: Any, path: pathlib.Path) -> None:
@@ -96,8 +96,15 @@ class Drawing:
             drawn.reshape(len(x), NUM_TIMES, *x.shape[1:]),
         ]
         rows = jnp.concatenate(columns, axis=1).reshape(-1, *x.shape[1:])
-        title = "test, from its codes, then the later half of its codes drawn given the first"
+        title = "test, from its codes, and with the later half of these redrawn"
         pictures.grid(directory / "completions.png", self._unit(rows), columns=2 + NUM_TIMES, title=title)
 
     def _unit(self, x: Any) -> Any:
         return jnp.asarray(x, jnp.float32) / (self.levels - 1)
+
+
+def _spread(data: Data) -> Any:
+    """Test images from beginning to end, since some sets are sorted by class."""
+    first = [batch["x"][: min(num, -(-NUM_SHOWN // 3))] for batch, num in data.batches("test")]
+    x = jnp.concatenate(first)
+    return x[:: max(1, len(x) // NUM_SHOWN)][:NUM_SHOWN]

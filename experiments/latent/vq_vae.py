@@ -1,12 +1,20 @@
 """L8: VQ-VAE, and then an autoregressive prior over its codes: two stages in one run.
 
-    python -m experiments.latent.vq_vae                                  # 8×8 digits with 17 levels, 4×4 codes
+    python -m experiments.latent.vq_vae                                  # 8×8 digits with 17 levels, 2×2 codes
     python -m experiments.latent.vq_vae digits_gradient                  # the codes learn by gradient
     python -m experiments.latent.vq_vae binarized_mnist --data DIR       # the four .amat files, or tfds:binarized_mnist
     python -m experiments.latent.vq_vae cifar10 --data FILE.npz          # or tfds:cifar10
 
 The autoencoder is trained first, in the run's directory; the prior then, on the codes of the autoencoder as it stands,
 in `retrained`. −log p(x) is at most the rate, −log p(k(x)) under the prior, plus the distortion, −log p(x|e_k).
+
+Measured (seed 0, two busy CPU cores, test data; nats at most = rate + distortion; perplexity of all codes):
+    digits            90.30 = 13.86 + 76.45, 2.036 bits/dim, perplexity 45.4 of 64, 71 s of CPU time
+    digits_gradient   92.10 = 12.98 + 79.12, 2.076 bits/dim, 35.6 of 64
+    digits_fine       93.52 = 24.78 + 68.75, 2.108 bits/dim, 7.5 of 8; digits_pixel_cnn, the same codes: 94.32
+    digits_dense      92.53 = 10.68 + 81.85, 2.086 bits/dim, 110 of 128
+    binarized_mnist  108.00 = 56.66 + 51.34, 121.4 of 128, 12 min of CPU time; without the prior 128.18
+Every code is used in all of them. A VAE, whose latents need not be named to the last bit, stays ahead (latent.vae).
 
 Paper: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
 """
@@ -51,7 +59,7 @@ class Config:
     """discretized_logistic, categorical, or bernoulli (grey images are binarized at half)."""
     network: str = "convolutional"
     """convolutional (a code for each 2^stages × 2^stages pixels) or dense (`num_vectors` codes that see everything)."""
-    channels: tuple[int, ...] = (64,)
+    channels: tuple[int, ...] = (64, 64)
     """Of each stage, or the widths of the dense layers."""
     num_blocks: int = 2
     num_vectors: int = 16
@@ -88,11 +96,11 @@ _MNIST = Config(
     num_blocks=1,
     num_codes=128,
     batch_size=100,
-    num_steps=10_000,
+    num_steps=8_000,
     eval_every=500,
     prior_layers=3,
     prior_average_decay=0.999,
-    prior_steps=8_000,
+    prior_steps=6_000,
     prior_eval_every=500,
 )
 _PAPER = Config(
@@ -116,7 +124,9 @@ _PAPER = Config(
 PRESETS = {
     "digits": Config(),
     "digits_gradient": Config(learning="gradient"),
-    "digits_dense": Config(network="dense", channels=(256, 256)),
+    "digits_fine": Config(channels=(64,), num_codes=8),
+    "digits_pixel_cnn": Config(channels=(64,), num_codes=8, prior="gated_pixel_cnn", prior_width=32, prior_dropout=0.5),
+    "digits_dense": Config(network="dense", channels=(256, 256), num_vectors=4, num_codes=128, learning_rate=5e-4),
     "smoke": Config(
         channels=(8,),
         num_blocks=1,
@@ -157,14 +167,8 @@ def build(config: Config, seed: int) -> Experiment:
     )
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.num_steps, 0.01)
     model = vq_vae.model(networks, quantizer, optax.chain(optax.clip_by_global_norm(100.0), optax.adam(schedule)))
-    return Experiment(
-        model,
-        data,
-        config.num_steps,
-        eval_every=config.eval_every,
-        select="negative_bound",
-        patience=config.patience,
-    )
+    choice = {"eval_every": config.eval_every, "select": "negative_bound", "patience": config.patience}
+    return Experiment(model, data, config.num_steps, **choice)
 
 
 def retrain(config: Config, seed: int, outcome: Outcome) -> Experiment:
