@@ -4,8 +4,9 @@
     python -m experiments.latent.vae binarized_mnist --data DIR          # the four .amat files, or tfds:binarized_mnist
 
 Measured (seed 0, two shared CPU cores, test data): digits at most 81.54 nats with 500 importance samples (1.838
-bits/dim), one-draw ELBO −85.23, 51 s; binarized_mnist at most 88.51 nats with 500 importance samples, one-draw ELBO
-−93.27, 509 s of training.
+bits/dim), one-draw ELBO −85.23, 51 s; binarized_mnist at most 88.36 nats with 1,000 importance samples, one-draw ELBO
+−93.26, 671 s of training. On one test image the encoder's gradient by the score function with four draws and their
+baseline has 9.9 times the variance of the reparameterized one on digits, 2.4 times on binarized MNIST.
 
 Paper: Kingma and Welling, "Auto-Encoding Variational Bayes", 2014.
 """
@@ -85,7 +86,7 @@ PRESETS = {
         num_steps=60_000,
         eval_every=2_500,
         patience=10,
-        num_importance_samples=5_000,
+        num_importance_samples=1_000,
     ),
     "vamp": Config(
         data="tfds:binarized_mnist",
