@@ -55,6 +55,13 @@ def test_three_channels_see_the_ones_before_them():
     np.testing.assert_array_equal(dependence(network, params), earlier(12))
 
 
+def test_levels_that_are_names_enter_one_hot_however_many_they_are():
+    for most, inputs in ((masked_conv.MOST_ONE_HOT, 2), (40, 40)):
+        network, params = build((2, 2, 1), 40, most_one_hot=most)
+        assert params["layer_0_left"]["kernel"].shape[2] == inputs
+        check_samplers_agree(network, params)
+
+
 def shifted(by):
     """The first layer's rows moved down: by 1 they come too late, by −1 too early."""
     right = RIGHT["rows"]
