@@ -58,9 +58,10 @@ def rows(path: pathlib.Path, named: Mapping[str, Any], title: str = "") -> None:
     height, width, _ = next(iter(sheets.values())).shape
     scale = 5.5 / width
     beside = 0.1 + 0.08 * max(map(len, sheets))
-    figure, axes = _figure(len(sheets), 1, 5.5 + beside, len(sheets) * height * scale + 0.3 * bool(title))
+    figure, axes = _figure(len(sheets), 1, 5.5 + beside, len(sheets) * (height * scale + 0.06) + 0.3 * bool(title))
     for axis, (name, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
         _show(axis, sheet)
+        axis.set_anchor("W")  # tight_layout made room for the name left of axes that were not yet of the sheet's shape
         axis.text(-0.01, 0.5, name, transform=axis.transAxes, ha="right", va="center", fontsize=9)
     if title:
         axes[0, 0].set_title(title, fontsize=10)

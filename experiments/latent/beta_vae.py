@@ -6,6 +6,12 @@
     python -m experiments.latent.beta_vae digits                         # 8×8 digits, rate at most 10 nats
     python -m experiments.latent.beta_vae mnist --data DIR               # rate at most 15 nats
 
+Measured on two busy CPU cores (21 to 41 s of training each), sprites, mutual information gap over all 3,456 images:
+    β = 4   0.336, 0.263, 0.328 (seeds 0, 1, 2)   rate 7.1, 7.0, 6.8 nats, total correlation 0.7 to 0.8, 5 active units
+    β = 1   0.034, 0.034 (seeds 0, 1)             rate 17.7, 22.8 nats, total correlation 9.4, 14.7, all 10 units active
+With a limit (seed 0): sprites at most 9 nats give a training rate of 9.04 at λ = 3.28, relative stationarity gap 0.14,
+and a gap in information of 0.027; digits at most 10 nats give 9.96 at λ = 2.35, stationarity 0.064, test ELBO −88.51.
+
 Papers: Higgins et al., "β-VAE", 2017; Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018.
 """
 
@@ -54,7 +60,7 @@ class Config:
     num_layers: int = 2
     learning_rate: float = 1e-3
     batch_size: int = 128
-    num_steps: int = 8_000
+    num_steps: int = 5_000
     eval_every: int = 1_000
     num_posteriors: int = 4_000
     """At most so many examples make the mixture q(z) in what is said of its parts."""
@@ -65,7 +71,7 @@ PRESETS = {
     "smoke": Config(num_steps=2, eval_every=2, hidden_size=16, max_rate=5.0, num_posteriors=200),
     "beta_1": Config(beta=1.0),
     "constrained": Config(max_rate=9.0),
-    "digits": Config(data="digits", max_rate=10.0, num_steps=4_000),
+    "digits": Config(data="digits", max_rate=10.0, num_steps=3_000),
     "mnist": Config(data="tfds:mnist", likelihood="dynamic_bernoulli", max_rate=15.0, num_steps=20_000),
 }
 

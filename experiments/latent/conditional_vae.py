@@ -3,6 +3,10 @@
     python -m experiments.latent.conditional_vae                         # 8×8 digits with 17 levels
     python -m experiments.latent.conditional_vae mnist --data DIR        # bits drawn anew in each step
 
+Measured (digits, seed 0, two busy CPU cores, 26 s, test data): −log p(x|y) at most 79.19 nats with 100 importance
+samples, one-draw ELBO −81.73; Bayes' rule over the ten bounds is right on 98.3 %; from z that was read given y a linear
+and a two-layer probe tell 20.3 % of the labels, 7.3 % by chance.
+
 Papers: Kingma, Rezende, Mohamed and Welling, "Semi-Supervised Learning with Deep Generative Models", 2014; Sohn, Lee
 and Yan, "Learning Structured Output Representation using Deep Conditional Generative Models", 2015.
 """

@@ -8,6 +8,11 @@
 Labels are drawn by the seed, equally many of each class. No label of validation or test data stops or selects
 anything: the last parameters are reported.
 
+Measured on two busy CPU cores, test accuracy with 100 labels, beside 1-nearest-neighbour and logistic regression on the
+same labels: digits (54 s) 95.7 % (95.0, 91.0) with seed 0, 97.0 (88.7, 90.3) with 1, 91.7 (92.3, 90.0) with 2;
+mnist_100 with --num-steps 6000 --batch-size 90 --labelled-batch-size 10 (220 s, about ten passes) 82.6 % (71.2, 75.9)
+with seed 0, a demonstration: the paper's number takes 3,000 passes.
+
 Paper: Kingma, Rezende, Mohamed and Welling, "Semi-Supervised Learning with Deep Generative Models", 2014.
 """
 
@@ -51,19 +56,19 @@ class Config:
     """One of `experiments.latent.pixels`."""
     first_latent_size: int = 50
     """Dimensions of M1's codes."""
-    latent_size: int = 16
+    latent_size: int = 5
     hidden_size: int = 256
     num_layers: int = 1
-    dropout_rate: float = 0.0
-    classifier_dropout_rate: float = 0.0
-    alpha: float = 0.1
-    """Weight of log q(y|x): each labelled example weighs alpha·N/num_labels."""
+    dropout_rate: float = 0.1
+    classifier_dropout_rate: float = 0.5
+    alpha: float = 5.0
+    """Weight of log q(y|x): each labelled example weighs alpha·N/num_labels. The paper has 0.1."""
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     labelled_batch_size: int = 20
     batch_size: int = 80
     """Unlabelled examples in a batch."""
-    num_steps: int = 4_000
+    num_steps: int = 3_000
     eval_every: int = 500
 
 
@@ -73,6 +78,7 @@ _MNIST = Config(
     likelihood="dynamic_bernoulli",
     latent_size=50,
     hidden_size=500,
+    dropout_rate=0.0,
     batch_size=180,
     num_steps=20_000,
     eval_every=2_000,
