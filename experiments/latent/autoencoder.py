@@ -7,7 +7,12 @@
     python -m experiments.latent.autoencoder noisy | contractive | copying
     python -m experiments.latent.autoencoder mnist --data DIR            # idx files, or tfds:mnist
 
-MEASURED
+Measured (seed 0, two shared, loaded CPU cores, test data, mean squared error of a pixel in [0, 1], PCA with as many
+components in brackets): digits 0.0117 (0.0245), 6 s; plane 0.0319 (0.0538), 8 s; conv 0.0118 (0.0245), 26 s;
+overcomplete 0.0123 (8 components: 0.0245), 18 s; mnist 0.0080 (0.0168), 88 s. contractive, 32 codes: 0.0027, no better
+than PCA (0.0026). copying rebuilds anything: 0.0000, and of shuffled pixels 0.022, where noisy has 0.0112 and 0.121,
+digits 0.202. MMD² of digits to test data: decoded N(0, I) 0.271, decoded Gaussian of the codes 0.019, a VAE's draws
+0.008 (its means 0.084: they are blurred), validation data 0.001.
 
 Papers: Hinton and Salakhutdinov, "Reducing the dimensionality of data with neural networks", 2006; Vincent et al.,
 2008; Rifai et al., 2011; Makhzani and Frey, 2014.
@@ -250,7 +255,7 @@ def _draw(
     labels = dataset.splits["test"].get("label")
     codes.draw_latents(directory, networks, state, principal, test, labels)
     codes.draw_walks(directory, networks, state, test)
-    if config.num_active or config.latent_size >= int(np.prod(dataset.shape)):
+    if config.num_active:
         codes.draw_atoms(directory, networks, state, test)
 
 

@@ -6,7 +6,19 @@
     python -m experiments.latent.denoising cifar_super_resolution --data FILE.npz
     python -m experiments.latent.denoising photos_super_resolution --data FOLDER --crop-size 64 # your own pictures
 
-MEASURED
+Measured (seed 0, two shared, loaded CPU cores, test data, mean PSNR in dB and SSIM, the classical method in brackets):
+
+    digits (std 0.25)          19.18, 0.944 (noisy 14.49, 0.861; Wiener 17.72, 0.919)   54 s
+    digits_gaussian (std 0.5)  14.95, 0.839 (noisy 9.46, 0.605; Wiener 14.61, 0.822)    91 s
+    digits_salt_and_pepper     19.23, 0.935 (noisy 9.09, 0.615; median 10.72, 0.611)    54 s
+    digits_masking             22.04, 0.964 (noisy 11.86, 0.692; median 9.42, 0.348)    59 s
+    digits_inpainting          14.34, 0.949 (mean 7.54, 0.762; mean image 10.04, 0.868) 74 s
+    digits_super_resolution    20.36, 0.953 (bicubic 13.55, 0.731)                      12 s
+    digits_super_resolution_x4 14.66, 0.790 (bicubic 8.78, 0.109)                       30 s
+    patches_gaussian           31.72, 0.860 (noisy 20.71, 0.316; Wiener 26.68, 0.582)   14 s
+    photos_gaussian            34.47, 0.889 (noisy 20.99, 0.226)                        91 s
+    photos_salt_and_pepper     35.76, 0.907 (noisy 9.53, 0.043; median 21.73, 0.730)    202 s
+    photos_colorization        31.30, 0.901 (grey 23.24, 0.804)                         98 s
 
 Papers: Vincent et al., 2008; Pathak et al., 2016; Shi et al., 2016; Zhang, Isola and Efros, 2016.
 """
@@ -90,6 +102,8 @@ DIGITS_TASKS: dict[str, dict[str, Any]] = {
 RELATIVE = ("inpainting", "super_resolution", "super_resolution_x4")
 NATURAL_TASKS = {
     **{name: {**changes, "relative": name in RELATIVE} for name, changes in DIGITS_TASKS.items()},
+    # Single wrong pixels are lost in patches; a smaller network without them takes as long.
+    "salt_and_pepper": {"task": "salt_and_pepper", "patches": False, "channels": 32, "num_blocks": 3},
     "colorization": {"task": "colorization"},
 }
 GREY_TASKS = {name: NATURAL_TASKS[name] for name in ("gaussian", "inpainting", "super_resolution")}
