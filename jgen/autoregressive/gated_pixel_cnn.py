@@ -185,8 +185,7 @@ def _draw(module: GatedPixelCNN, params: Params, noise: Any, known: Any, mask: n
     num, _, width, channels = known.shape
     kinds = {name: arguments["kind"] for name, arguments in module.layers(channels).items()}
     layers = {name: pixelwise.taps(params[name], kind, channels) for name, kind in kinds.items()}
-    part = 2 * module.features // channels
-    inputs = (module.levels, module.most_one_hot)
+    part, inputs = 2 * module.features // channels, (module.levels, module.most_one_hot)
 
     def begin(caches: Any, i: Any) -> Any:
         del i

@@ -121,8 +121,8 @@ def model(
 
     def init(key: Key, batch: Batch) -> PriorState:
         first_key, second_key = jax.random.split(key)
-        first = autoencoder.init(first_key, batch) if isinstance(autoencoder, Model) else _frozen(autoencoder)
-        return _state(first, prior.init(second_key, _codes(first, batch, networks)))
+        first = _begin(autoencoder, first_key, batch)
+        return _state(first, _begin(prior, second_key, _codes(first, batch, networks)))
 
     def update(key: Key, state: PriorState, batch: Batch) -> tuple[PriorState, Metrics]:
         first_key, second_key = jax.random.split(key)
@@ -158,9 +158,11 @@ def _stages(state: PriorState) -> tuple[GradientState, Any]:
     return first, state.prior._replace(params=state.params["prior"])
 
 
-def _frozen(state: GradientState) -> GradientState:
-    """A copy, since the trainer donates states, without what only its learning needed."""
-    return GradientState(jax.tree.map(jnp.copy, state.params), jax.tree.map(jnp.copy, state.stats), ())
+def _begin(model: Model[Any] | GradientState, key: Key, batch: Batch) -> Any:
+    """The first state of a model; of a trained state a copy, since the trainer donates, without its optimizer's."""
+    if isinstance(model, Model):
+        return model.init(key, batch)
+    return GradientState(jax.tree.map(jnp.copy, model.params), jax.tree.map(jnp.copy, model.stats), ())
 
 
 def _codes(first: GradientState, batch: Batch, networks: Networks) -> Batch:
