@@ -27,8 +27,8 @@ LAYERS = (
     {"checkpoints", "devices", "interruption", "train"},
 )
 MAX_FILE, MAX_FUNCTION = 300, 30
-WITH_INIT = ("linen", "network", "optimizer", "model", "inner", "sampler", "kernel", "walk")
-"""What may be called by `.init(`: contracts and optimizers, not Linen modules."""
+WITH_INIT = ("linen", "network", "optimizer", "model", "inner", "sampler", "kernel", "walk", "prior", "posterior")
+"""What may be called by `.init(`: contracts, laws and optimizers, not Linen modules."""
 MOVING = {"jgen.samplers.annealed_importance"}
 """Samplers without a law that they keep, which is what a case states: their target moves with every step."""
 

@@ -99,23 +99,29 @@ def bare(kind: str) -> Callable[[], Any]:
     return step
 
 
-def torch_step(kind: str, *, compiled: bool) -> Callable[[], Any]:
-    """A call is one step of PyTorch's Adam on the same sizes."""
-    from experiments.benchmarks.peers import functional, nn, torch
+def torch_networks(kind: str) -> tuple[Any, Any]:
+    """(encoder, decoder) of the same sizes."""
+    from experiments.benchmarks.peers import nn
 
     def layers(*sizes: int) -> Any:
         pairs = itertools.pairwise(sizes)
         return nn.Sequential(*[part for pair in pairs for part in (nn.Linear(*pair), nn.ReLU())][:-1])
 
     if kind == "dense":
-        encoder, decoder = layers(784, 512, 512, 2 * LATENT), layers(LATENT, 512, 512, 784)
-    else:
-        low, high = CHANNELS
-        down = nn.Conv2d(1, low, 4, 2, 1), nn.ReLU(), nn.Conv2d(low, high, 4, 2, 1), nn.ReLU()
-        encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(49 * high, 2 * LATENT))
-        up = nn.ConvTranspose2d(high, low, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(low, 1, 4, 2, 1)
-        start = nn.Linear(LATENT, 49 * high), nn.ReLU(), nn.Unflatten(1, (high, 7, 7)), nn.Conv2d(high, high, 3, 1, 1)
-        decoder = nn.Sequential(*start, nn.ReLU(), *up)
+        return layers(784, 512, 512, 2 * LATENT), layers(LATENT, 512, 512, 784)
+    low, high = CHANNELS
+    down = nn.Conv2d(1, low, 4, 2, 1), nn.ReLU(), nn.Conv2d(low, high, 4, 2, 1), nn.ReLU()
+    encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(49 * high, 2 * LATENT))
+    up = nn.ConvTranspose2d(high, low, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(low, 1, 4, 2, 1)
+    start = nn.Linear(LATENT, 49 * high), nn.ReLU(), nn.Unflatten(1, (high, 7, 7)), nn.Conv2d(high, high, 3, 1, 1)
+    return encoder, nn.Sequential(*start, nn.ReLU(), *up)
+
+
+def torch_step(kind: str, *, compiled: bool) -> Callable[[], Any]:
+    """A call is one step of PyTorch's Adam on the same sizes."""
+    from experiments.benchmarks.peers import functional, torch
+
+    encoder, decoder = torch_networks(kind)
     x = bits(kind)
     data = torch.tensor(x if kind == "dense" else np.moveaxis(x, -1, 1))
 

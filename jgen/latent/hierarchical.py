@@ -142,26 +142,17 @@ def loss(
         return objective, (after, jax.tree.map(jnp.mean, {"loss": objective, **_reported(values)}))
 
     def log_weight(z: Any) -> Any:
-        again = functools.partial(infer, keys, stats=stats, x=x, num=num_samples, hierarchy=hierarchy, z=z, key=kept)
+        rows = jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, leaf.shape[-1])), z)
+        again = functools.partial(infer, keys, stats=stats, x=x, num=num_samples, hierarchy=hierarchy, z=rows, key=kept)
         log_likelihood, log_prior = log_joint(params, again(params)[0], x, hierarchy=hierarchy)
         own = params if estimator == "plain" else jax.lax.stop_gradient(params)
-        rate = jnp.reshape(_log_prob(z, again(own)[0].q), log_prior.shape) - log_prior
+        rate = jnp.reshape(_log_prob(rows, again(own)[0].q), log_prior.shape) - log_prior
         return log_likelihood - weight * rate, (log_likelihood, rate)
 
-    def by_draw(z: Any) -> Any:
-        return log_weight(jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, leaf.shape[-1])), z))
-
     z = jax.tree.map(lambda leaf: jnp.reshape(leaf, (num_samples, len(x), -1)), first.z)
-    each, (log_likelihood, rate) = by_draw(z) if estimator == "plain" else weights.path_weights(by_draw, z, estimator)
-    objective = -jnp.mean(weights.log_mean_of(each))
-    metrics = {
-        "loss": objective,
-        "negative_bound": -weights.log_mean_of(log_likelihood - rate),
-        "negative_elbo": rate - log_likelihood,
-        "rate": rate,
-        "distortion": -log_likelihood,
-    }
-    return objective, (after, jax.tree.map(jnp.mean, metrics))
+    found = log_weight(z) if estimator == "plain" else weights.path_weights(log_weight, z, estimator)
+    objective = -jnp.mean(weights.log_mean_of(found[0]))
+    return objective, (after, weights.report(objective, *found[1]))
 
 
 def sample(key: Key, params: Params, stats: Params, num: int, *, hierarchy: Hierarchy) -> Array:

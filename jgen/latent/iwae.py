@@ -58,13 +58,7 @@ def loss(
     found = log_weight(z) if estimator == "plain" else weights.path_weights(log_weight, z, estimator)
     each, (log_likelihood, rate, decoder_stats) = found
     objective = -jnp.mean(weights.log_mean_of(each))
-    metrics = {
-        "loss": objective,
-        "negative_bound": -jnp.mean(weights.log_mean_of(log_likelihood - rate)),
-        "negative_elbo": jnp.mean(rate - log_likelihood),
-        "rate": jnp.mean(rate),
-        "distortion": -jnp.mean(log_likelihood),
-    }
+    metrics = weights.report(objective, log_likelihood, rate)
     return objective, (vae.after_pass(stats, encoder_stats, decoder_stats, train=train), metrics)
 
 

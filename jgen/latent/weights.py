@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jgen import _checks
+from jgen._types import Scalar
 
 ESTIMATORS = ("plain", "stl", "dreg")
 
@@ -60,6 +61,26 @@ def log_mean(
 def log_mean_of(log_weights: Float[Array, "num batch"]) -> Float[Array, " batch"]:
     """log (1/K) Σ_k exp(log w_k), nats."""
     return jax.nn.logsumexp(log_weights, axis=0) - np.log(len(log_weights))
+
+
+def report(
+    objective: Scalar, log_likelihood: Float[Array, "num batch"], rate: Float[Array, "num batch"]
+) -> dict[str, Scalar]:
+    """Means of what K draws say, nats, with weight 1 on the rate whatever the objective has.
+
+    Args:
+        objective: what is minimized.
+        log_likelihood: log p(x|z_k).
+        rate: log q(z_k|x) − log p(z_k).
+    """
+    found = {
+        "loss": objective,
+        "negative_bound": -log_mean_of(log_likelihood - rate),
+        "negative_elbo": rate - log_likelihood,
+        "rate": rate,
+        "distortion": -log_likelihood,
+    }
+    return {name: jnp.mean(value) for name, value in found.items()}
 
 
 def path_weights(

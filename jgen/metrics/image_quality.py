@@ -24,9 +24,7 @@ SIZES = {"gaussian": 11, "uniform": 7}
 """Pixels along the side of a window."""
 
 
-def psnr(
-    x: Images, y: Images, *, data_range: float = 1.0, where: Images | None = None
-) -> Float[Array, " batch"]:
+def psnr(x: Images, y: Images, *, data_range: float = 1.0, where: Images | None = None) -> Float[Array, " batch"]:
     """10 log10(R²/MSE) of each image in decibels; infinite where the two are equal.
 
     Args:
