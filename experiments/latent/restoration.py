@@ -115,7 +115,10 @@ def quality(restored: Any, x: Any, seen: Observation, window: str) -> dict[str, 
 
 
 def report(measured: dict[str, float], protocol: str, window: str, *, hidden: bool) -> dict[str, Measurement]:
-    """The means of `quality`, {METHOD_psnr, METHOD_ssim, METHOD_mse}; the last as the PSNR of all images together."""
+    """The means of `quality`, {METHOD_psnr, METHOD_ssim, METHOD_mse}; the last as the PSNR of all images together.
+
+    What the model itself reaches comes first.
+    """
     pixels = f"{protocol}, of the hidden pixels" if hidden else protocol
     said = {
         "psnr": ("dB", f"{pixels}, mean over images, at most {MOST:g} dB each"),
@@ -123,7 +126,7 @@ def report(measured: dict[str, float], protocol: str, window: str, *, hidden: bo
         "mse": ("dB", f"{pixels}, of the mean squared error over all images"),
     }
     found = {}
-    for name, value in measured.items():
+    for name, value in sorted(measured.items(), key=lambda item: item[0] not in ("psnr", "ssim")):
         method, dash, kind = name.rpartition("_")
         if kind == "mse":
             name, value = f"{method}{dash}pooled_psnr", -10 * math.log10(value)
