@@ -158,6 +158,6 @@ def test_bad_requests_are_refused():
     with pytest.raises(ValueError, match="`num` must be at least 1"):
         stcn.continue_from(key, params, bits(), 0, network=BITS)
     with pytest.raises(ValueError, match="`x` must be whole numbers"):
-        stcn.continue_from(key, params, bits() + 0.5, 1, network=BITS)
+        stcn.continue_from(key, params, 0.5 * jnp.ones((1, 2, 2)), 1, network=BITS)
     with pytest.raises(ValueError, match="`num_samples` must be at least 1"):
         stcn.iwae_bound(key, params, {"x": bits()}, network=BITS, num_samples=0)
