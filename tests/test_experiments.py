@@ -1,5 +1,6 @@
 """Every system's smoke preset through the command line that a person uses, and what the command line refuses."""
 
+import itertools
 import json
 import pathlib
 import re
@@ -9,6 +10,7 @@ import sys
 import time
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -21,10 +23,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 SYSTEMS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in catalogue.names()]
 FIRST = {name.split(".")[0]: name for name in reversed(catalogue.names())}.values()
 """One system of each family."""
-TWICE = [
+RUNS = [
     pytest.param(name, marks=[pytest.mark.xdist_group(name), *([] if name in FIRST else [pytest.mark.slow])])
     for name in catalogue.names()
 ]
+"""Of the other systems the default suite traces the smoke preset and compiles nothing; `-m slow` runs it."""
 of_the_vae = pytest.mark.xdist_group("latent.vae")
 SUMMARY = {
     "system": str,
@@ -100,6 +103,20 @@ def test_ids_are_unique():
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
+def test_smoke_preset_fits_together(name):
+    system = catalogue.load(name)
+    experiment, key = system.build(system.presets["smoke"], 0), jax.random.key(0)
+    model, batch = experiment.model, experiment.data.train(0)
+    state = jax.eval_shape(model.init, key, batch)
+    after, metrics = jax.eval_shape(model.update, key, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert metrics
+    for held_out, _ in itertools.islice(experiment.data.batches("valid"), 1):
+        found = jax.eval_shape(model.evaluate, key, state, held_out)
+        assert experiment.select is None or experiment.select in found
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_smoke_writes_its_files(run, name):
     directory, system = run(name), catalogue.load(name)
     summary = json.loads((directory / "summary.json").read_text())
@@ -127,7 +144,7 @@ def test_smoke_writes_its_files(run, name):
         assert (directory / "checkpoints").is_dir()
 
 
-@pytest.mark.parametrize("name", TWICE)
+@pytest.mark.parametrize("name", RUNS)
 def test_same_seed_same_bits(run, tmp_path, name):
     first = json.loads((run(name) / "summary.json").read_text())
     second = smoke(name, tmp_path)

@@ -58,7 +58,14 @@ def test_committed_notebook_is_a_whole_run_with_pictures(path):
     assert "flax" not in "".join(cell.source for cell in _code(notebook)), "models are defined in jgen"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+RUNS = [
+    pytest.param(path, id=path.stem, marks=[] if path.stem == "quickstart" else [pytest.mark.slow])
+    for path in NOTEBOOKS
+]
+"""The first notebook that a user opens runs by default, the others with `-m slow`: a minute or more each."""
+
+
+@pytest.mark.parametrize("path", RUNS)
 def test_notebook_runs(path, kernel):
     notebook = nbformat.read(path, as_version=4)
     committed = len(_pictures(notebook))
