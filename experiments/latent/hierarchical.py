@@ -3,6 +3,9 @@
     python -m experiments.latent.hierarchical                             # 8×8 digits with 17 levels
     python -m experiments.latent.hierarchical binarized_mnist --data DIR  # four .amat files
 
+Measured (seed 0, two shared CPU cores, test data): digits at most 82.18 nats with 500 importance samples (1.853
+bits/dim), one-draw ELBO −85.52, 77 s.
+
 Papers: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2016; Sønderby et al., "Ladder Variational
 Autoencoders", 2016.
 """
