@@ -37,5 +37,12 @@ def apply_and_update(
     return (out[0], dict(out[1])) if stats else (out, stats)
 
 
+def run(module: nn.Module, params: Params, stats: Params, *args: Any, key: Key | None = None) -> tuple[Any, Params]:
+    """The output of `module` and its `stats` after the pass: in training where `key` is given, else as they were."""
+    if key is None:
+        return apply(module, params, stats, *args, train=False), stats
+    return apply_and_update(module, params, stats, *args, key=key, train=True)
+
+
 def _rngs(key: Key | None) -> dict[str, Key] | None:
     return None if key is None else {"dropout": key}

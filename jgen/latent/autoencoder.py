@@ -36,11 +36,14 @@ from jgen import linen, random
 from jgen._checks import at_least, one_of, within
 from jgen._types import Batch, Key, Metrics, Params, Scalar
 from jgen.data.pipeline import Transform
+from jgen.latent import representation
 from jgen.learners import GradientState, gradient
+from jgen.math.likelihoods import Bernoulli, Gaussian
 from jgen.model import Model
 from jgen.nets.encoders import ConvDecoder, ConvEncoder, Decoder, Encoder
 
 RECONSTRUCTIONS = ("gaussian", "bernoulli")
+_OFFSETS = {"gaussian": Gaussian(1.0), "bernoulli": Bernoulli()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,20 +163,15 @@ def contraction(params: Params, stats: Params, x: Any, *, networks: Networks) ->
 
 def interpolate(params: Params, stats: Params, a: Any, b: Any, num: int, *, networks: Networks) -> Array:
     """(num, *shape) decoded on the straight line from the code of one example to that of another."""
-    at_least("num", num, 2)
     ends = encode(params, stats, jnp.stack([a, b]), networks=networks)
-    weight = jnp.linspace(0.0, 1.0, num)[:, None]
-    return decode(params, stats, (1 - weight) * ends[:1] + weight * ends[1:], networks=networks)
+    return decode(params, stats, representation.path(*ends, num), networks=networks)
 
 
 def traverse(
     params: Params, stats: Params, z: Float[Array, " latent"], unit: int, values: Any, *, networks: Networks
 ) -> Array:
     """(values, *shape) decoded at `z` with code `unit` set to each of `values`."""
-    within("unit", unit, 0, networks.latent_size - 1)
-    values = jnp.asarray(values)
-    many = jnp.broadcast_to(z[None], (values.shape[0], *z.shape)).at[:, unit].set(values)
-    return decode(params, stats, many, networks=networks)
+    return decode(params, stats, representation.varied(z, unit, values), networks=networks)
 
 
 def loss(
@@ -254,37 +252,26 @@ def _init(networks: Networks, key: Key, batch: Batch) -> tuple[Params, Params]:
     decoder, decoder_stats = linen.init(
         networks.decoder, decoder_key, jnp.zeros((len(x), networks.latent_size)), train=False
     )
-    params = {"encoder": encoder, "decoder": decoder, "offset": _offset(x, networks.reconstruction)}
+    params = {"encoder": encoder, "decoder": decoder, "offset": _OFFSETS[networks.reconstruction].offset(x)[..., 0]}
     stats = {"encoder": encoder_stats, "decoder": decoder_stats}
     decode(params, stats, encode(params, stats, x, networks=networks), networks=networks)
     return params, stats
 
 
-def _offset(x: Any, reconstruction: str) -> Any:
-    if reconstruction == "gaussian":
-        return jnp.mean(x, axis=0)
-    ones = jnp.sum(x, axis=0)
-    return jnp.log(ones + 0.5) - jnp.log(len(x) - ones + 0.5)
-
-
 def _encode(params: Params, stats: Params, x: Any, networks: Networks, key: Key | None) -> tuple[Any, Params]:
     x = jnp.asarray(x, jnp.float32)
-    z, own = _apply(networks.encoder, params["encoder"], stats["encoder"], x, key)
+    z, own = linen.run(networks.encoder, params["encoder"], stats["encoder"], x, key=key)
     if z.shape != (len(x), networks.latent_size):
         raise ValueError(f"`encoder` must return shape {(len(x), networks.latent_size)}, got {z.shape}.")
     return keep_largest(z, networks.num_active), own
 
 
 def _decode(params: Params, stats: Params, z: Any, networks: Networks, key: Key | None) -> tuple[Any, Params]:
-    raw, own = _apply(networks.decoder, params["decoder"], stats["decoder"], z, key)
+    raw, own = linen.run(networks.decoder, params["decoder"], stats["decoder"], z, key=key)
     expected = (len(z), *params["offset"].shape, 1)
     if raw.shape != expected:
         raise ValueError(f"`decoder` must return shape {expected} for this data, got {raw.shape}.")
     return raw[..., 0] + params["offset"][None], own
-
-
-def _apply(module: nn.Module, params: Params, stats: Params, x: Any, key: Key | None) -> tuple[Any, Params]:
-    return linen.apply_and_update(module, params, stats, x, key=key, train=key is not None)
 
 
 def _checked(batch: Batch, networks: Networks) -> Any:

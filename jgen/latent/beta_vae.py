@@ -23,7 +23,7 @@ import optax
 
 from jgen import _checks
 from jgen._types import Batch, Key, Metrics, Params, Scalar
-from jgen.latent import vae
+from jgen.latent import vae, warm_up
 from jgen.latent.networks import Networks
 from jgen.learners import GradientState
 from jgen.model import Model
@@ -99,7 +99,7 @@ def loss(
     weighted, (after, metrics) = vae.loss(key, params, stats, batch, train=train, networks=networks, beta=price)
     rate, mean = metrics["rate"], stats[AVERAGE]
     if train:
-        mean = average(jax.lax.stop_gradient(rate), mean, stats[vae.STEP], decay)
+        mean = average(jax.lax.stop_gradient(rate), mean, stats[warm_up.STEP], decay)
         after = {**after, AVERAGE: mean, PRICE: ascend(stats[PRICE], mean, max_rate, multiplier_rate)}
     value = weighted + price * (jax.lax.stop_gradient(mean - rate) - max_rate)
     return value, (after, {**metrics, "loss": value, "multiplier": price, "rate_average": mean})

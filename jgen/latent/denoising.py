@@ -203,7 +203,7 @@ def _restore(
 ) -> tuple[Any, Params]:
     trivial = corruption.trivial(seen)
     features = corruption.features(seen)
-    change, stats = linen.apply_and_update(network, params, stats, features, key=key, train=key is not None)
+    change, stats = linen.run(network, params, stats, features, key=key)
     if change.shape != trivial.shape:
         raise ValueError(f"`network` must return shape {trivial.shape} for this corruption, got {change.shape}.")
     return corruption.agree(trivial + change, seen), stats

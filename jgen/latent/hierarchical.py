@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from jgen import _checks, linen, random
 from jgen._types import Batch, Key, Keys, Metrics, Params, Scalar
-from jgen.latent import gaussian, vae, weights
+from jgen.latent import gaussian, warm_up, weights
 from jgen.latent.gaussian import Gaussian
 from jgen.latent.hierarchy import Found, Hierarchy, network
 from jgen.latent.hierarchy import dense as dense
@@ -72,9 +72,7 @@ def infer(
     """
     features, module = hierarchy.likelihood.features(jnp.asarray(x)), network(hierarchy)
     inputs = features, _noise(keys, hierarchy.latent_sizes, num), z
-    if key is None:
-        return linen.apply(module, params["network"], stats["network"], *inputs, train=False), stats
-    found, own = linen.apply_and_update(module, params["network"], stats["network"], *inputs, key=key, train=True)
+    found, own = linen.run(module, params["network"], stats["network"], *inputs, key=key)
     return found, {**stats, "network": own}
 
 
@@ -131,11 +129,11 @@ def loss(
 
     With one draw, and "plain", the ELBO's rates are in closed form where they can be.
     """
-    x, weight = _checked(batch, hierarchy), beta * vae.warmth(stats, warm_up_steps)
+    x, weight = _checked(batch, hierarchy), beta * warm_up.weight(stats, warm_up_steps)
     noise_key, dropout_key = jax.random.split(key)
     keys, kept = random.batch_keys(noise_key, batch), dropout_key if train else None
     first, after = infer(keys, params, stats, x, num_samples, hierarchy=hierarchy, key=kept)
-    after = {**after, vae.STEP: stats[vae.STEP] + int(train)}
+    after = {**after, **warm_up.counted(stats, train=train)}
     if num_samples == 1:
         values = _terms(first, params, x, hierarchy)
         objective = jnp.mean(values.distortion + weight * values.rate)
@@ -207,8 +205,9 @@ def model(
         return iwae_bound(key, state.params, state.stats, batch, hierarchy=hierarchy, num_samples=num)
 
     def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
-        values = _reported(terms(key, state.params, state.stats, batch, hierarchy=hierarchy))
-        return {"negative_bound": -bound(key, state, batch, num_samples), **values}
+        one, many = jax.random.split(key)
+        values = _reported(terms(one, state.params, state.stats, batch, hierarchy=hierarchy))
+        return {"negative_bound": -bound(many, state, batch, num_samples), **values}
 
     return gradient(
         functools.partial(_init, hierarchy),
@@ -229,7 +228,7 @@ def _init(hierarchy: Hierarchy, key: Key, batch: Batch) -> tuple[Params, Params]
     params, stats = linen.init(network(hierarchy), key, features, noise, train=False)
     return {"network": params, "offset": hierarchy.likelihood.offset(x)}, {
         "network": stats,
-        vae.STEP: jnp.zeros((), jnp.int32),
+        **warm_up.start(),
     }
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from jgen import _checks, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
 from jgen.latent import networks as parts
-from jgen.latent import vae, weights
+from jgen.latent import vae, warm_up, weights
 from jgen.latent.networks import Networks
 from jgen.learners import GradientState
 from jgen.model import Model
@@ -43,7 +43,7 @@ def loss(
     The metrics are those of weight 1: `negative_bound` of K draws, and the terms of the ELBO.
     """
     encoder_key, decoder_key, latent_key = jax.random.split(key, 3)
-    (x, label), weight = parts.examples(batch, networks), beta * vae.warmth(stats, warm_up_steps)
+    (x, label), weight = parts.examples(batch, networks), beta * warm_up.weight(stats, warm_up_steps)
     q, encoder_stats = parts.run_encoder(params, stats, x, networks, label=label, key=encoder_key if train else None)
     z, log_q = vae.draws(random.batch_keys(latent_key, batch), params, q, num_samples, networks=networks)
 
@@ -98,8 +98,9 @@ def model(
     whole = vae.trained_by(objective, networks, optimizer, num_bound_samples=num_bound_samples, axis_name=axis_name)
 
     def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
-        bound = vae.iwae_bound(key, state.params, state.stats, batch, networks=networks, num_samples=num_samples)
-        return {"negative_bound": -bound, **whole.evaluate(key, state, batch)}
+        one, many = jax.random.split(key)
+        bound = vae.iwae_bound(many, state.params, state.stats, batch, networks=networks, num_samples=num_samples)
+        return {"negative_bound": -bound, **whole.evaluate(one, state, batch)}
 
     return dataclasses.replace(whole, evaluate=evaluate)
 

@@ -162,7 +162,7 @@ def run_encoder(
 
 def _encode(params: Params, stats: Params, features: Any, networks: Networks, label: Any, key: Key | None) -> Any:
     inputs = (features, *conditions(networks, label))
-    out, own = _apply(networks.encoder, key, params["encoder"], stats["encoder"], inputs)
+    out, own = linen.run(networks.encoder, params["encoder"], stats["encoder"], *inputs, key=key)
     expected = (len(features), networks.posterior.num_outputs(networks.latent_size))
     if out.shape != expected:
         raise ValueError(f"`encoder` must return shape {expected}, got {out.shape}.")
@@ -178,7 +178,7 @@ def run_decoder(
         ValueError: the decoder's output has another shape than the data and the likelihood ask for.
     """
     inputs = (z, *conditions(networks, label))
-    out, own = _apply(networks.decoder, key, params["decoder"], stats["decoder"], inputs)
+    out, own = linen.run(networks.decoder, params["decoder"], stats["decoder"], *inputs, key=key)
     expected = (len(z), *params["offset"].shape)
     if out.shape != expected:
         raise ValueError(f"`decoder` must return shape {expected} for this data and likelihood, got {out.shape}.")
@@ -193,9 +193,3 @@ def prior_law(params: Params, stats: Params, networks: Networks) -> Any:
 def sample_prior(keys: Keys, params: Params, stats: Params, networks: Networks) -> Float[Array, "num latent"]:
     """z ~ p(z), one draw per key."""
     return networks.prior.sample(keys, prior_law(params, stats, networks), networks.latent_size)
-
-
-def _apply(module: nn.Module, key: Key | None, params: Params, stats: Params, inputs: Any) -> tuple[Any, Params]:
-    if key is not None:
-        return linen.apply_and_update(module, params, stats, *inputs, key=key, train=True)
-    return linen.apply(module, params, stats, *inputs, train=False), stats

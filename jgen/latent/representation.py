@@ -29,21 +29,22 @@ def reconstruct(params: Params, stats: Params, x: Any, *, networks: Networks, la
     return vae.decode(params, stats, z, networks=networks, label=label)
 
 
-def interpolate(
-    params: Params, stats: Params, a: Any, b: Any, num: int, *, networks: Networks, spherical: bool = False
-) -> Array:
-    """(num, *shape) means decoded on the way from one example's code to another's.
+def path(
+    first: Float[Array, " latent"], last: Float[Array, " latent"], num: int, *, spherical: bool = False
+) -> Float[Array, "num latent"]:
+    """`num` codes on the way from one to another, both ends among them.
 
     Args:
-        a: one example.
-        b: another.
-        num: points, the ends among them.
-        networks: without classes.
+        first: where it starts.
+        last: where it ends.
+        num: points.
         spherical: along the arc sin((1−t)θ)/sin θ·a + sin(tθ)/sin θ·b instead of the straight line, which passes
             through norms that N(0, I) hardly has.
+
+    Raises:
+        ValueError: `num` is below 2.
     """
     _checks.at_least("num", num, 2)
-    first, last = code(params, stats, jnp.stack([a, b]), networks=networks)
     t = jnp.linspace(0.0, 1.0, num)[:, None]
     left, right = 1 - t, t
     if spherical:
@@ -53,7 +54,26 @@ def interpolate(
         safe = jnp.where(wide, angle, 1.0)
         left = jnp.where(wide, jnp.sin((1 - t) * safe) / jnp.sin(safe), left)
         right = jnp.where(wide, jnp.sin(t * safe) / jnp.sin(safe), right)
-    return vae.decode(params, stats, left * first[None] + right * last[None], networks=networks)
+    return left * first[None] + right * last[None]
+
+
+def varied(z: Float[Array, " latent"], unit: int, values: Any) -> Float[Array, "values latent"]:
+    """`z` with one dimension set to each of `values`, the others as they are.
+
+    Raises:
+        ValueError: there is no such unit.
+    """
+    _checks.one_of("unit", unit, range(z.shape[0]))
+    values = jnp.asarray(values)
+    return jnp.tile(z[None], (len(values), 1)).at[:, unit].set(values)
+
+
+def interpolate(
+    params: Params, stats: Params, a: Any, b: Any, num: int, *, networks: Networks, spherical: bool = False
+) -> Array:
+    """(num, *shape) means decoded along the `path` from one example's code to another's; without classes."""
+    ends = code(params, stats, jnp.stack([a, b]), networks=networks)
+    return vae.decode(params, stats, path(*ends, num, spherical=spherical), networks=networks)
 
 
 def traverse(
@@ -66,15 +86,9 @@ def traverse(
     networks: Networks,
     label: Any = None,
 ) -> Array:
-    """(len(values), *shape) means with one latent dimension of `z` set to each of `values`, the others as they are.
-
-    Raises:
-        ValueError: there is no such unit.
-    """
-    _checks.one_of("unit", unit, range(networks.latent_size))
-    values = jnp.asarray(values)
-    rows = jnp.tile(z[None], (len(values), 1)).at[:, unit].set(values)
-    repeated = None if label is None else jnp.full(len(values), label)
+    """(values, *shape) means with one latent dimension of `z` `varied`; all of one `label` where there are classes."""
+    rows = varied(z, unit, values)
+    repeated = None if label is None else jnp.full(len(rows), label)
     return vae.decode(params, stats, rows, networks=networks, label=repeated)
 
 

@@ -18,7 +18,7 @@ import optax
 from jgen import _checks, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
 from jgen.latent import networks as parts
-from jgen.latent import vae
+from jgen.latent import vae, warm_up
 from jgen.latent.networks import Networks
 from jgen.learners import GradientState
 from jgen.math import estimators
@@ -39,7 +39,7 @@ def loss(
 ) -> tuple[Scalar, tuple[Params, Metrics]]:
     """−mean over examples and draws of log p(x|z) − w·β (log q(z|x) − log p(z)), nats, w as in `vae.loss`."""
     encoder_key, decoder_key, latent_key = jax.random.split(key, 3)
-    (x, label), weight = parts.examples(batch, networks), beta * vae.warmth(stats, warm_up_steps)
+    (x, label), weight = parts.examples(batch, networks), beta * warm_up.weight(stats, warm_up_steps)
     q, encoder_stats = parts.run_encoder(params, stats, x, networks, label=label, key=encoder_key if train else None)
     z = vae.draws(random.batch_keys(latent_key, batch), params, q, num_samples, networks=networks).z
     z = jax.lax.stop_gradient(z)

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int
 
 from jgen import _checks, linen, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
-from jgen.latent import conditional_vae, vae
+from jgen.latent import conditional_vae, vae, warm_up
 from jgen.latent import networks as parts
 from jgen.latent.networks import Networks
 from jgen.learners import GradientState, gradient
@@ -188,7 +188,7 @@ def initialize(key: Key, batch: Batch, *, networks: Networks, classifier: nn.Mod
     params, stats = parts.initialize(networks, vae_key, jnp.asarray(batch["x"]))
     features = networks.likelihood.features(jnp.asarray(batch["x"]))
     own, own_stats = linen.init(classifier, class_key, features, train=False)
-    params, stats = {**params, CLASSIFIER: own}, {**stats, CLASSIFIER: own_stats, vae.STEP: jnp.zeros((), jnp.int32)}
+    params, stats = {**params, CLASSIFIER: own}, {**stats, CLASSIFIER: own_stats, **warm_up.start()}
     class_log_prob(params, stats, batch["x"], networks=networks, classifier=classifier)
     return params, stats
 
@@ -254,11 +254,8 @@ def model(
 def _class_log_prob(
     params: Params, stats: Params, x: Any, networks: Networks, classifier: nn.Module, key: Key | None
 ) -> tuple[Any, Params]:
-    features, own = networks.likelihood.features(jnp.asarray(x)), stats[CLASSIFIER]
-    if key is None:
-        logits = linen.apply(classifier, params[CLASSIFIER], own, features, train=False)
-    else:
-        logits, own = linen.apply_and_update(classifier, params[CLASSIFIER], own, features, key=key, train=True)
+    features = networks.likelihood.features(jnp.asarray(x))
+    logits, own = linen.run(classifier, params[CLASSIFIER], stats[CLASSIFIER], features, key=key)
     expected = (len(features), networks.num_classes)
     if logits.shape != expected:
         raise ValueError(f"`classifier` must return shape {expected}, got {logits.shape}.")

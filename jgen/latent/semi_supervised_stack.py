@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from jgen import random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
 from jgen.latent import networks as parts
-from jgen.latent import representation, semi_supervised, vae
+from jgen.latent import representation, semi_supervised, vae, warm_up
 from jgen.latent.networks import Networks
 from jgen.latent.semi_supervised import Bounds
 from jgen.learners import GradientState, gradient
@@ -149,7 +149,7 @@ def initialize(key: Key, batch: Batch, *, stack: Stack) -> tuple[Params, Params]
     first_key, second_key, draw_key = jax.random.split(key, 3)
     x, _ = parts.examples(batch, stack.first)
     first, first_stats = parts.initialize(stack.first, first_key, x)
-    first_stats = {**first_stats, vae.STEP: jnp.zeros((), jnp.int32)}
+    first_stats = {**first_stats, **warm_up.start()}
     z = features(draw_key, {FIRST: first}, {FIRST: first_stats}, x, stack=stack)
     second, second_stats = semi_supervised.initialize(second_key, {"x": z}, **_second(stack))
     return {FIRST: first, SECOND: second}, {FIRST: first_stats, SECOND: second_stats}

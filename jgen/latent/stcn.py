@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Num
 
 from jgen import _checks, random
 from jgen._types import Batch, Key, Keys, Metrics, Params, Scalar
-from jgen.latent import gaussian, weights
+from jgen.latent import gaussian, warm_up, weights
 from jgen.latent import stcn_network as parts
 from jgen.latent.stcn_network import Network
 from jgen.learners import GradientState, gradient
@@ -50,8 +50,6 @@ __all__ = [
     "step",
     "terms",
 ]
-
-STEP = "step"  # the entry of `stats` that counts updates, for the warm-up
 
 
 class Terms(NamedTuple):
@@ -225,10 +223,9 @@ def loss(
     draw_key, dropout_key = jax.random.split(key)
     keys = random.batch_keys(draw_key, batch)
     found = _over_time(frame_terms(network, keys, params, x, key=dropout_key if train else None), mask)
-    warmth = jnp.minimum(1.0, stats[STEP] / warm_up_steps) if warm_up_steps else 1.0
     num_frames = jnp.sum(mask)
-    objective = jnp.sum(found.distortion + beta * warmth * found.rate) / num_frames
-    stats = {STEP: stats[STEP] + int(train)}
+    objective = jnp.sum(found.distortion + beta * warm_up.weight(stats, warm_up_steps) * found.rate) / num_frames
+    stats = warm_up.counted(stats, train=train)
     if not train:
         return objective, (stats, _reported(found))
     per_frame = {name: jnp.sum(value) / num_frames for name, value in _reported(found).items()}
@@ -265,7 +262,7 @@ def model(
 
     def init(key: Key, batch: Batch) -> tuple[Params, Params]:
         params = parts.initialize(network, key, *framewise.examples(batch, network.likelihood))
-        return params, {STEP: jnp.zeros((), jnp.int32)}
+        return params, warm_up.start()
 
     def log_bound(key: Key, state: GradientState, batch: Batch) -> Float[Array, " batch"]:
         return iwae_bound(key, state.params, batch, network=network, num_samples=num_bound_samples)

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from jgen import _checks, random
 from jgen._types import Batch, Key, Keys, Metrics, Params, Scalar
 from jgen.latent import networks as parts
-from jgen.latent import weights
+from jgen.latent import warm_up, weights
 from jgen.latent.networks import Networks, run_decoder, run_encoder
 from jgen.latent.networks import convolutional as convolutional
 from jgen.latent.networks import dense as dense
@@ -32,8 +32,6 @@ from jgen.latent.priors import StandardNormal
 from jgen.learners import GradientState, gradient
 from jgen.learners.gradient import Loss
 from jgen.model import Model
-
-STEP = "step"  # the entry of `stats` that counts updates, for the warm-up
 
 
 class Terms(NamedTuple):
@@ -160,7 +158,7 @@ def loss(
     With `free_bits` ε the rate in it is Σ_j max(ε, mean over the batch of KL_j), which is no bound; the metrics are
     always those of the ELBO.
     """
-    weight = beta * warmth(stats, warm_up_steps)
+    weight = beta * warm_up.weight(stats, warm_up_steps)
     values, stats = terms_and_stats(key, params, stats, batch, networks=networks, train=train)
     rate = jnp.mean(values.rate)
     if free_bits:
@@ -170,14 +168,9 @@ def loss(
     return objective, (stats, metrics)
 
 
-def warmth(stats: Params, warm_up_steps: int) -> Any:
-    """The share of the rate's weight after the updates so far: it rises linearly to 1."""
-    return jnp.minimum(1.0, stats[STEP] / warm_up_steps) if warm_up_steps else 1.0
-
-
 def after_pass(stats: Params, encoder_stats: Params, decoder_stats: Params, *, train: bool) -> Params:
     """`stats` with what the two networks left behind; in training one update is counted."""
-    return {**stats, "encoder": encoder_stats, "decoder": decoder_stats, STEP: stats[STEP] + int(train)}
+    return {**stats, "encoder": encoder_stats, "decoder": decoder_stats, **warm_up.counted(stats, train=train)}
 
 
 def sample(key: Key, params: Params, stats: Params, num: int, *, networks: Networks, label: Any = None) -> Array:
@@ -245,7 +238,7 @@ def trained_by(
     def init(key: Key, batch: Batch) -> tuple[Params, Params]:
         random.batch_size(batch)
         params, stats = parts.initialize(networks, key, parts.examples(batch, networks)[0])
-        return params, {**stats, **(more_stats or {}), STEP: jnp.zeros((), jnp.int32)}
+        return params, {**stats, **(more_stats or {}), **warm_up.start()}
 
     def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
         return reported(terms(key, state.params, state.stats, batch, networks=networks))

@@ -186,7 +186,7 @@ def run_encoder(params: Params, stats: Params, x: Any, networks: Networks, *, ke
         ValueError: the encoder's output has another shape than `Networks` asks for.
     """
     features = networks.likelihood.features(jnp.asarray(x))
-    out, own = _run(networks.encoder, key, params["encoder"], stats["encoder"], features)
+    out, own = linen.run(networks.encoder, params["encoder"], stats["encoder"], features, key=key)
     if out.ndim < 2 or out.shape[0] != len(x) or out.shape[-1] != networks.dim:
         raise ValueError(f"`encoder` must return shape ({len(x)}, ..., {networks.dim}), got {out.shape}.")
     return Pass(out.astype(jnp.float32), own)
@@ -198,7 +198,7 @@ def run_decoder(params: Params, stats: Params, e: Any, networks: Networks, *, ke
     Raises:
         ValueError: the decoder's output has another shape than the data and the likelihood ask for.
     """
-    out, own = _run(networks.decoder, key, params["decoder"], stats["decoder"], e)
+    out, own = linen.run(networks.decoder, params["decoder"], stats["decoder"], e, key=key)
     expected = (len(e), *params["offset"].shape)
     if out.shape != expected:
         raise ValueError(f"`decoder` must return shape {expected} for this data and likelihood, got {out.shape}.")
@@ -209,9 +209,3 @@ def map_shape(params: Params, stats: Params, networks: Networks) -> tuple[int, .
     """The shape of an example's codes; nothing is computed."""
     x = jnp.zeros((1, *np.shape(params["offset"])[:-1]))
     return jax.eval_shape(lambda: run_encoder(params, stats, x, networks).out).shape[1:-1]
-
-
-def _run(module: nn.Module, key: Key | None, params: Params, stats: Params, x: Any) -> tuple[Any, Params]:
-    if key is not None:
-        return linen.apply_and_update(module, params, stats, x, key=key, train=True)
-    return linen.apply(module, params, stats, x, train=False), stats

@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Num
 
 from jgen import _checks, random
 from jgen._types import Batch, Key, Metrics, Params, Scalar
-from jgen.latent import gaussian, weights
+from jgen.latent import gaussian, warm_up, weights
 from jgen.latent import vrnn_network as parts
 from jgen.latent.vrnn_network import Memory, Network, dense
 from jgen.latent.vrnn_path import Terms, drawn, evaluated, follow, style
@@ -58,8 +58,6 @@ __all__ = [
     "style",
     "terms",
 ]
-
-STEP = "step"  # the entry of `stats` that counts updates, for the warm-up
 
 
 def terms(key: Key, params: Params, batch: Batch, *, network: Network) -> Terms:
@@ -145,10 +143,12 @@ def loss(
     pairs = jax.vmap(jax.random.split)(random.batch_keys(key, batch))
     dropout = recurrent.dropout_masks(pairs[:, 1], 1, network.num_units, dropout_rate) if train else None
     found = evaluated(pairs[:, 0], params, batch, network, None if dropout is None else dropout[0])
-    warmth = jnp.minimum(1.0, stats[STEP] / warm_up_steps) if warm_up_steps else 1.0
     num_frames = jnp.sum(mask)
-    objective = jnp.sum(found.distortion + beta * warmth * (found.rate + found.style_rate)) / num_frames
-    stats, reported = {STEP: stats[STEP] + int(train)}, _reported(found, network)
+    objective = (
+        jnp.sum(found.distortion + beta * warm_up.weight(stats, warm_up_steps) * (found.rate + found.style_rate))
+        / num_frames
+    )
+    stats, reported = warm_up.counted(stats, train=train), _reported(found, network)
     if not train:
         return objective, (stats, reported)
     per_frame = {name: jnp.sum(value) / num_frames for name, value in reported.items()}
@@ -206,7 +206,7 @@ def model(
 def _init(network: Network, key: Key, batch: Batch) -> tuple[Params, Params]:
     x, mask = framewise.examples(batch, network.likelihood)
     parts.condition(network, batch)  # raises where a label is missing
-    return parts.initialize(network, key, x, mask), {STEP: jnp.zeros((), jnp.int32)}
+    return parts.initialize(network, key, x, mask), warm_up.start()
 
 
 def _sample(network: Network, length: int, key: Key, state: GradientState, num: int) -> Batch:

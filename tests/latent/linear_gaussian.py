@@ -7,7 +7,7 @@ import numpy as np
 import scipy.stats
 from flax import linen as nn
 
-from jgen.latent import vae
+from jgen.latent import vae, warm_up
 from jgen.math import likelihoods
 
 SIGMA = 0.5
@@ -50,7 +50,7 @@ def exact(num: int = 200) -> Exact:
         "prior": {},
         "posterior": {},
     }
-    stats = {"encoder": {}, "decoder": {}, vae.STEP: jnp.zeros((), jnp.int32)}
+    stats = {"encoder": {}, "decoder": {}, **warm_up.start()}
     covariance = WEIGHTS.T @ WEIGHTS + SIGMA**2 * np.eye(3)
     x = np.random.default_rng(0).multivariate_normal(np.zeros(3), covariance, num).astype(np.float32)
     log_prob = scipy.stats.multivariate_normal(np.zeros(3), covariance).logpdf(x)

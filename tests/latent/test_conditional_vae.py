@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from jgen.latent import conditional_vae, representation, vae
+from jgen.latent import conditional_vae, representation, vae, warm_up
 from jgen.math import likelihoods
 from jgen.metrics import probes
 
@@ -32,7 +32,7 @@ def _exact():
         "prior": {},
         "posterior": {},
     }
-    return params, {"encoder": {}, "decoder": {}, vae.STEP: jnp.zeros((), jnp.int32)}
+    return params, {"encoder": {}, "decoder": {}, **warm_up.start()}
 
 
 def _data(num=200, seed=0):

@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from jgen.latent import semi_supervised, semi_supervised_stack, vae
+from jgen.latent import semi_supervised, semi_supervised_stack, vae, warm_up
 from jgen.latent.semi_supervised import Bounds
 from jgen.math import likelihoods
 
@@ -39,7 +39,7 @@ def _exact(means=MEANS):
         "classifier": _dense(means[None] / VARIANCE, -(means**2) / (2 * VARIANCE)),
     }
     empty = {"encoder": {}, "decoder": {}, "classifier": {}}
-    return params, {**empty, vae.STEP: jnp.zeros((), jnp.int32)}
+    return params, {**empty, **warm_up.start()}
 
 
 def _data(num=400):
@@ -197,7 +197,7 @@ def _stacked(means):
         "posterior": {},
     }
     second, stats = _exact(means)
-    own = {"encoder": {}, "decoder": {}, vae.STEP: jnp.zeros((), jnp.int32)}
+    own = {"encoder": {}, "decoder": {}, **warm_up.start()}
     return {"first": first, "second": second}, {"first": own, "second": stats}
 
 

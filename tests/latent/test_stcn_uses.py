@@ -10,7 +10,7 @@ import pytest
 from stcn_checks import BITS, REAL, SKIP, bits, params_of, real
 
 from jgen import random
-from jgen.latent import stcn, stcn_network
+from jgen.latent import stcn, stcn_network, warm_up
 from jgen.math import framewise, likelihoods
 from jgen.nets import temporal
 from jgen.nets.temporal import TemporalConv
@@ -94,12 +94,12 @@ def test_terms_are_sums():
 
 def test_warm_up_and_beta_weigh_the_objective_alone():
     batch, key = {"x": bits(3)}, jax.random.key(1)
-    params, stats = params_of(BITS), {stcn.STEP: jnp.array(5)}
+    params, stats = params_of(BITS), {warm_up.STEP: jnp.array(5)}
     loss = functools.partial(stcn.loss, train=True, network=BITS, beta=3.0, warm_up_steps=10)
     value, (after, metrics) = jax.jit(loss)(key, params, stats, batch)
     np.testing.assert_allclose(value, metrics["distortion"] + 1.5 * metrics["rate"], rtol=1e-5)
     np.testing.assert_allclose(metrics["negative_elbo"], metrics["distortion"] + metrics["rate"], rtol=1e-5)
-    assert int(after[stcn.STEP]) == 6
+    assert int(after[warm_up.STEP]) == 6
 
 
 def test_extreme_weights_and_values_stay_finite():

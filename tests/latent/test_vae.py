@@ -10,7 +10,7 @@ from flax import linen as nn
 from linear_gaussian import SIGMA, Linear, exact, moved
 
 from jgen import linen
-from jgen.latent import gaussian, representation, vae
+from jgen.latent import gaussian, representation, vae, warm_up
 from jgen.math import likelihoods
 
 ADAM = optax.adam(1e-2)
@@ -130,7 +130,7 @@ def test_warm_up_changes_the_objective_and_not_the_report():
     first = state
     state, metrics = model.update(jax.random.key(1), state, {"x": x})
     np.testing.assert_allclose(metrics["loss"], metrics["distortion"], rtol=1e-6)
-    assert int(state.stats[vae.STEP]) == 1
+    assert int(state.stats[warm_up.STEP]) == 1
     plain = vae.model(networks, ADAM).evaluate(jax.random.key(2), first, {"x": x})
     warm = model.evaluate(jax.random.key(2), first, {"x": x})
     np.testing.assert_array_equal(plain["negative_elbo"], warm["negative_elbo"])
