@@ -71,22 +71,24 @@ _MNIST = Config(
     num_importance_samples=5_000,
 )
 
+_SHORT = dataclasses.replace(
+    _MNIST,
+    num_samples=5,
+    latent_size=40,
+    hidden_size=300,
+    gated=True,
+    num_steps=80_000,
+    eval_every=2_500,
+    patience=6,
+)
+
 PRESETS = {
     "digits": Config(),
     "smoke": Config(num_steps=2, eval_every=2, hidden_size=16, num_samples=2, num_importance_samples=4),
-    "binarized_mnist": dataclasses.replace(
-        _MNIST,
-        num_samples=5,
-        latent_size=40,
-        hidden_size=300,
-        gated=True,
-        num_steps=40_000,
-        eval_every=2_500,
-        patience=6,
-    ),
+    "binarized_mnist": _SHORT,
     "binarized_mnist_50": _MNIST,
     "mnist_dynamic": dataclasses.replace(
-        _MNIST, data="tfds:mnist", likelihood="dynamic_bernoulli", num_samples=5, num_steps=200_000
+        _SHORT, data="tfds:mnist", likelihood="dynamic_bernoulli", weight_decay=0.0, num_steps=100_000
     ),
     "mnist_dynamic_50": dataclasses.replace(
         _MNIST, data="tfds:mnist", likelihood="dynamic_bernoulli", num_steps=1_200_000

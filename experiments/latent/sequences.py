@@ -14,8 +14,11 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import jax
 import numpy as np
+import optax
 
 from jgen.data import load, media, rolls, speech, strokes
 from jgen.data.pipeline import Data, Dataset
@@ -26,6 +29,12 @@ from jgen.math.strokes import StrokeMixture
 from jgen.metrics.measurement import Measurement
 
 LEVELS = 256
+RNN_NADE = {
+    "value": 5.56,
+    "source": "RNN-NADE, Boulanger-Lewandowski et al. 2012, quoted from memory",
+    "protocol": "JSB chorales, test log-likelihood",
+}
+"""What runs on chorales are put beside."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +117,27 @@ def sequences(
     return Sequences("frames", dataset, batches(dataset), likelihoods.Bernoulli(), protocol)
 
 
+def of_config(config: Any, seed: int) -> Sequences:
+    """`sequences` with the settings that the experiments name alike."""
+    named = {name: getattr(config, name) for name in ("frame_size", "num_components", "noise")}
+    return sequences(config.data, config.batch_size, seed, step=config.bucket, **named)
+
+
+def optimizer(config: Any, *, decay: float = 0.0) -> optax.GradientTransformation:
+    """AdamW on clipped gradients; only matrices decay.
+
+    Args:
+        config: has `learning_rate`, `num_steps`, `weight_decay` and `clip_norm`.
+        decay: what the rate is multiplied by every 1,000 steps; 0 warms it up and lets it fall along a cosine instead.
+    """
+    peak, warm_up = config.learning_rate, min(50, config.num_steps // 2)
+    cosine = optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, config.num_steps, peak / 100)
+    rate = optax.exponential_decay(peak, 1_000, decay) if decay else cosine
+    matrices = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
+    adamw = optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+
+
 Batches = Callable[[Dataset], Data]
 
 
@@ -125,6 +155,19 @@ def _speech(folder: pathlib.Path, seed: int, frame_size: int, num_components: in
     dataset = speech.framed(recordings, frame_size, LEVELS)
     protocol = f"{dataset.name}, µ-law {LEVELS}, frames of {frame_size}, lengths given"
     return Sequences("speech", dataset, batches(dataset), LogisticMixture(LEVELS, num_components), protocol)
+
+
+def kinds(source: Sequences, draws: str | None) -> dict[str, tuple[str, str]]:
+    """{name: (kind, how it was found)} of the log-probabilities, for `measurements`.
+
+    Args:
+        source: where the sequences came from.
+        draws: what the importance-weighted bound was found with; None where there are no latents.
+    """
+    if draws is None:
+        # The density of noisy moves is exact, and bounds the mass of the cells that they are reported as.
+        return {"nll": ("bound" if source.kind == "strokes" else "exact", "no latents")}
+    return {"nll": ("bound", draws), "negative_elbo": ("bound", "one draw")}
 
 
 def measurements(

@@ -26,11 +26,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from experiments.evaluation import averages
 from experiments.latent import sequence_pictures
-from experiments.latent.sequences import Sequences, measurements, sequences
+from experiments.latent.sequences import RNN_NADE, Sequences, kinds, measurements, of_config, optimizer
 from experiments.runner import main
 from experiments.system import System
 from jgen._types import Batch, Key
@@ -177,21 +176,14 @@ PRESETS = {
 
 def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
-    source = sequences(
-        config.data,
-        config.batch_size,
-        seed,
-        frame_size=config.frame_size,
-        num_components=config.num_components,
-        noise=config.noise,
-        step=config.bucket,
-    )
-    network, optimizer, length = _network(config, source), _optimizer(config), sequence_pictures.LONGEST[source.kind]
+    source = of_config(config, seed)
+    network, length = _network(config, source), sequence_pictures.LONGEST[source.kind]
+    rule = optimizer(config, decay=config.decay)
     if isinstance(network, tcn.Network):
-        model: Any = tcn.model(network, optimizer, length=length)
+        model: Any = tcn.model(network, rule, length=length)
     else:
         how = {"beta": config.beta, "warm_up_steps": config.warm_up_steps}
-        model = stcn.model(network, optimizer, length=length, **how)
+        model = stcn.model(network, rule, length=length, **how)
     return Experiment(
         model,
         source.data,
@@ -222,17 +214,6 @@ def _network(config: Config, source: Sequences) -> tcn.Network | stcn.Network:
     )
 
 
-def _optimizer(config: Config) -> optax.GradientTransformation:
-    peak, warm_up = config.learning_rate, min(50, config.num_steps // 2)
-    if config.decay:
-        rate: Any = optax.exponential_decay(peak, 1_000, config.decay)
-    else:
-        rate = optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, config.num_steps, peak / 100)
-    matrices = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
-    decay = optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices)
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), decay)
-
-
 def _measure(config: Config, network: Any, source: Sequences, key: Key, state: Any) -> dict[str, Measurement]:
     num, exact = config.num_importance_samples, isinstance(network, tcn.Network)
 
@@ -246,10 +227,7 @@ def _measure(config: Config, network: Any, source: Sequences, key: Key, state: A
         return {"nll": nll, "negative_elbo": -found.elbo, "rate": found.rate, "distortion": found.distortion, **layers}
 
     means = averages(key, source.data, "test", per_example)
-    # The density of noisy moves is exact, and bounds the mass of the cells that they are reported as.
-    alone = ("bound" if source.kind == "strokes" else "exact", "no latents")
-    kinds = {"nll": alone if exact else ("bound", f"{num} draws in each frame"), "negative_elbo": ("bound", "one draw")}
-    return measurements(source, means, kinds)
+    return measurements(source, means, kinds(source, None if exact else f"{num} draws in each frame"))
 
 
 def _draw(network: Any, source: Sequences, key: Key, state: Any, directory: pathlib.Path) -> None:
@@ -278,12 +256,6 @@ def _draw_reconstructions(network: stcn.Network, source: Sequences, state: Any, 
     named = {"test data": data, "again": sequence_pictures.cut(again, [len(x) for x in data])}
     sequence_pictures.draw(directory, "reconstructions", source, named)
 
-
-RNN_NADE = {
-    "value": 5.56,
-    "source": "RNN-NADE, Boulanger-Lewandowski et al. 2012, quoted from memory",
-    "protocol": "JSB chorales, test log-likelihood",
-}
 
 SYSTEM = System(
     id="L10",

@@ -36,11 +36,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from experiments.evaluation import averages
 from experiments.latent import sequence_pictures, sequence_styles
-from experiments.latent.sequences import Sequences, measurements, sequences
+from experiments.latent.sequences import RNN_NADE, Sequences, kinds, measurements, of_config, optimizer
 from experiments.runner import main
 from experiments.system import System
 from jgen._types import Batch, Key
@@ -160,15 +159,7 @@ PRESETS = {
 
 def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
-    source = sequences(
-        config.data,
-        config.batch_size,
-        seed,
-        frame_size=config.frame_size,
-        num_components=config.num_components,
-        noise=config.noise,
-        step=config.bucket,
-    )
+    source = of_config(config, seed)
     network, model = _model(config, source)
     return Experiment(
         model,
@@ -197,13 +188,8 @@ def _model(config: Config, source: Sequences) -> tuple[vrnn.Network, Any]:
         num_contents=source.num_labels() if config.conditional else 0,
         style_size=config.style_size,
     )
-    peak, warm_up = config.learning_rate, min(50, config.num_steps // 2)
-    rate = optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, config.num_steps, peak / 100)
-    matrices = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
-    decay = optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices)
-    optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), decay)
     how = {"beta": config.beta, "warm_up_steps": config.warm_up_steps, "dropout_rate": config.dropout_rate}
-    return network, vrnn.model(network, optimizer, length=sequence_pictures.LONGEST[source.kind], **how)
+    return network, vrnn.model(network, optimizer(config), length=sequence_pictures.LONGEST[source.kind], **how)
 
 
 def _measure(config: Config, network: vrnn.Network, source: Sequences, key: Key, state: Any) -> dict[str, Measurement]:
@@ -220,10 +206,7 @@ def _measure(config: Config, network: vrnn.Network, source: Sequences, key: Key,
         )
 
     means = averages(key, source.data, "test", per_example)
-    # The density of noisy moves is exact, and bounds the mass of the cells that they are reported as.
-    alone = ("bound" if source.kind == "strokes" else "exact", "no latents")
-    kinds = {"nll": alone if network.exact else ("bound", f"{num} paths"), "negative_elbo": ("bound", "one draw")}
-    found = measurements(source, means, kinds)
+    found = measurements(source, means, kinds(source, None if network.exact else f"{num} paths"))
     return found | (sequence_styles.probes(network, source, state) if network.style_size else {})
 
 
@@ -241,12 +224,6 @@ def _draw(network: vrnn.Network, source: Sequences, key: Key, state: Any, direct
     if network.style_size and network.num_contents:
         sequence_styles.draw(network, source, key, state, directory)
 
-
-RNN_NADE = {
-    "value": 5.56,
-    "source": "RNN-NADE, Boulanger-Lewandowski et al. 2012, quoted from memory",
-    "protocol": "JSB chorales, test log-likelihood",
-}
 
 SYSTEM = System(
     id="L9",
