@@ -22,7 +22,8 @@ from jgen.energy import rbm
 from jgen.math import trees
 from jgen.samplers import metropolis
 
-by_name = pytest.mark.parametrize("case", SAMPLERS, ids=lambda case: case.name)
+PARAMS = [pytest.param(case, id=case.name, marks=pytest.mark.xdist_group(f"sampler {case.name}")) for case in SAMPLERS]
+by_name = pytest.mark.parametrize("case", PARAMS)
 
 
 @functools.cache
