@@ -398,8 +398,9 @@ def _vrnn_exact(network: vrnn.Network) -> Callable[[Any, Any], Any]:
     return exact
 
 
-def _hierarchy(inference: str, **keywords: Any) -> Model[Any]:
-    parts = hierarchical.dense((4,), likelihoods.Bernoulli(), (2, 1), ((8,), (8,)), inference=inference)
+def _hierarchy(inference: str, prior: priors.Prior = priors.STANDARD_NORMAL, **keywords: Any) -> Model[Any]:
+    sizes = (2, 1), ((8,), (8,))
+    parts = hierarchical.dense((4,), likelihoods.Bernoulli(), *sizes, inference=inference, prior=prior)
     return hierarchical.model(parts, ADAM, **keywords)
 
 
@@ -943,6 +944,7 @@ MODELS: list[ModelCase] = [
     ),
     ModelCase("iaf_vae", _iaf, binary(4)),
     ModelCase("hierarchical_ladder", lambda: _hierarchy("ladder", num_samples=2), binary(4)),
+    ModelCase("hierarchical_ladder_vamp", lambda: _hierarchy("ladder", priors.Vamp(3)), binary(4)),
     ModelCase("hierarchical_bottom_up", lambda: _hierarchy("bottom_up"), binary(4)),
     ModelCase("vae_categorical", lambda: _vae(likelihoods.Categorical(5)), levels(4, size=5)),
     ModelCase("vae_logistic", lambda: _vae(likelihoods.DiscretizedLogistic(5)), levels(4, size=5)),

@@ -41,6 +41,11 @@ class Config:
     """Of each layer's networks, up and down."""
     num_hidden: int = 2
     """Hidden layers in each network."""
+    gated: bool = False
+    prior: str = "standard_normal"
+    """Of z_L: standard_normal, mixture or vamp."""
+    num_components: int = 500
+    """Of the mixture, or pseudo-inputs of the VampPrior."""
     dropout_rate: float = 0.2
     num_samples: int = 1
     """K of the bound that is trained; 1 is the ELBO."""
@@ -63,10 +68,10 @@ class Config:
 _MNIST = Config(
     data="tfds:binarized_mnist",
     likelihood="bernoulli",
-    latent_sizes=(100, 50),
+    latent_sizes=(40, 40),
+    hidden_sizes=(300, 300),
+    gated=True,
     dropout_rate=0.0,
-    hidden_sizes=(300, 150),
-    num_samples=5,
     warm_up_steps=10_000,
     average_decay=0.999,
     learning_rate=1e-3,
@@ -74,18 +79,21 @@ _MNIST = Config(
     batch_size=100,
     num_steps=60_000,
     eval_every=2_500,
-    patience=6,
+    patience=10,
     num_importance_samples=5_000,
 )
 
 PRESETS = {
     "digits": Config(),
     "smoke": Config(num_steps=2, eval_every=2, hidden_sizes=(16, 8), num_importance_samples=4),
-    "binarized_mnist": _MNIST,
+    "binarized_mnist": dataclasses.replace(_MNIST, prior="vamp", num_steps=40_000),
+    "binarized_mnist_normal": _MNIST,
     "binarized_mnist_50": dataclasses.replace(
         _MNIST,
         inference="bottom_up",
+        latent_sizes=(100, 50),
         hidden_sizes=(200, 100),
+        gated=False,
         num_samples=50,
         num_steps=400_000,
         eval_every=5_000,
@@ -97,7 +105,7 @@ PRESETS = {
         likelihood="dynamic_bernoulli",
         latent_sizes=(64, 32, 16, 8, 4),
         hidden_sizes=(512, 256, 128, 64, 32),
-        num_samples=1,
+        gated=False,
         warm_up_steps=100_000,
         num_steps=1_000_000,
         eval_every=10_000,
@@ -115,6 +123,8 @@ def build(config: Config, seed: int) -> Experiment:
         config.latent_sizes,
         [(size,) * config.num_hidden for size in config.hidden_sizes],
         inference=config.inference,
+        prior=image_vae.prior(config),
+        gated=config.gated,
         dropout_rate=config.dropout_rate,
     )
     model = hierarchical.model(

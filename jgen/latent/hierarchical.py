@@ -1,6 +1,7 @@
 """VAE with several layers of latent variables.
 
-    p(x, z) = p(x|z_1) Π_{l<L} p(z_l|z_{l+1}) p(z_L),   p(z_L) = N(0, I), every other factor a diagonal Gaussian
+    p(x, z) = p(x|z_1) Π_{l<L} p(z_l|z_{l+1}) p(z_L),   p(z_L) = N(0, I) or `Hierarchy.prior`
+    p(z_l|z_{l+1}), q(z_l|·): diagonal Gaussians
     bottom_up:  q(z|x) = q(z_1|x) Π_l q(z_{l+1}|z_l)
     ladder:     q(z|x) = q(z_L|x) Π_l q(z_l|z_{l+1}, x),   q(z_l|z_{l+1}, x) ∝ N(z_l; µ̂_l(x), σ̂_l²(x)) p(z_l|z_{l+1})
 
@@ -27,6 +28,7 @@ from jgen.latent import gaussian, warm_up, weights
 from jgen.latent.gaussian import Gaussian
 from jgen.latent.hierarchy import Found, Hierarchy, network
 from jgen.latent.hierarchy import dense as dense
+from jgen.latent.priors import STANDARD_NORMAL
 from jgen.learners import GradientState, gradient
 from jgen.model import Model
 
@@ -38,7 +40,8 @@ class Terms(NamedTuple):
         elbo: the evidence lower bound, from one draw.
         rate: Σ_l rate_per_layer.
         distortion: −log p(x|z_1).
-        rate_per_layer: KL(q(z_l|·) ‖ p(z_l|z_{l+1})) in closed form (ladder), or log q − log p at the draw.
+        rate_per_layer: KL(q(z_l|·) ‖ p(z_l|z_{l+1})) in closed form (ladder), or log q − log p at the draw; of z_L,
+            in closed form for a standard normal prior.
     """
 
     elbo: Float[Array, " batch"]
@@ -76,18 +79,26 @@ def infer(
     return found, {**stats, "network": own}
 
 
-def log_joint(params: Params, found: Found, x: Any, *, hierarchy: Hierarchy) -> tuple[Any, Any]:
-    """(log p(x|z_1), Σ_l log p(z_l|z_{l+1})), both (K, batch), nats."""
+def prior_law(params: Params, stats: Params, hierarchy: Hierarchy) -> Any:
+    """p(z_L) as it is now: what `Hierarchy.prior` needs, however many z it sees."""
+    up = functools.partial(linen.apply, network(hierarchy), params["network"], stats["network"], method="top")
+    return hierarchy.prior.law(params["prior"], up)
+
+
+def log_joint(params: Params, law: Any, found: Found, x: Any, *, hierarchy: Hierarchy) -> tuple[Any, Any]:
+    """(log p(x|z_1), Σ_l log p(z_l|z_{l+1}) + log p(z_L)), both (K, batch), nats; `law` is that of `prior_law`."""
     num = len(found.raw) // len(x)
     raw = jnp.reshape(found.raw + params["offset"][None], (num, len(x), *found.raw.shape[1:]))
     log_likelihood = jax.vmap(hierarchy.likelihood.log_prob, (0, None))(raw, jnp.asarray(x))
-    return log_likelihood, jnp.reshape(_log_prob(found.z, found.p), (num, len(x)))
+    log_prior = _log_prob(found.z[:-1], found.p) + jnp.sum(hierarchy.prior.log_prob(law, found.z[-1]), axis=-1)
+    return log_likelihood, jnp.reshape(log_prior, (num, len(x)))
 
 
 def terms(key: Key, params: Params, stats: Params, batch: Batch, *, hierarchy: Hierarchy) -> Terms:
     """ELBO, rates and distortion of each example, nats, from one draw of every layer."""
     x, keys = _checked(batch, hierarchy), random.batch_keys(key, batch)
-    return _terms(infer(keys, params, stats, x, 1, hierarchy=hierarchy)[0], params, x, hierarchy)
+    law = prior_law(params, stats, hierarchy)
+    return _terms(infer(keys, params, stats, x, 1, hierarchy=hierarchy)[0], params, law, x, hierarchy)
 
 
 def iwae_bound(
@@ -102,11 +113,12 @@ def iwae_bound(
 ) -> Float[Array, " batch"]:
     """log (1/K) Σ_k p(x, z_k)/q(z_k|x), nats, in memory that does not grow with K; as `vae.iwae_bound`."""
     x, keys = _checked(batch, hierarchy), random.batch_keys(key, batch)
+    law = prior_law(params, stats, hierarchy)
 
     def log_weight(k: Any) -> Float[Array, " batch"]:
         own = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
         found = infer(own, params, stats, x, 1, hierarchy=hierarchy)[0]
-        log_likelihood, log_prior = log_joint(params, found, x, hierarchy=hierarchy)
+        log_likelihood, log_prior = log_joint(params, law, found, x, hierarchy=hierarchy)
         return (log_likelihood + log_prior)[0] - _log_prob(found.z, found.q)
 
     return weights.log_mean(log_weight, num_samples, len(x), chunk_size=chunk_size)
@@ -133,16 +145,16 @@ def loss(
     noise_key, dropout_key = jax.random.split(key)
     keys, kept = random.batch_keys(noise_key, batch), dropout_key if train else None
     first, after = infer(keys, params, stats, x, num_samples, hierarchy=hierarchy, key=kept)
-    after = {**after, **warm_up.counted(stats, train=train)}
+    law, after = prior_law(params, stats, hierarchy), {**after, **warm_up.counted(stats, train=train)}
     if num_samples == 1:
-        values = _terms(first, params, x, hierarchy)
+        values = _terms(first, params, law, x, hierarchy)
         objective = jnp.mean(values.distortion + weight * values.rate)
         return objective, (after, jax.tree.map(jnp.mean, {"loss": objective, **_reported(values)}))
 
     def log_weight(z: Any) -> Any:
         rows = jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, leaf.shape[-1])), z)
         again = functools.partial(infer, keys, stats=stats, x=x, num=num_samples, hierarchy=hierarchy, z=rows, key=kept)
-        log_likelihood, log_prior = log_joint(params, again(params)[0], x, hierarchy=hierarchy)
+        log_likelihood, log_prior = log_joint(params, law, again(params)[0], x, hierarchy=hierarchy)
         own = params if estimator == "plain" else jax.lax.stop_gradient(params)
         rate = jnp.reshape(_log_prob(rows, again(own)[0].q), log_prior.shape) - log_prior
         return log_likelihood - weight * rate, (log_likelihood, rate)
@@ -156,8 +168,11 @@ def loss(
 def sample(key: Key, params: Params, stats: Params, num: int, *, hierarchy: Hierarchy) -> Array:
     """`num` draws x ~ p(x|z_1), z ~ p(z); draw i depends on (key, i) alone."""
     latent_key, data_key = jax.random.split(key)
-    noise = [leaf[0] for leaf in _noise(random.example_keys(latent_key, num), hierarchy.latent_sizes, 1)]
-    raw = linen.apply(network(hierarchy), params["network"], stats["network"], noise, method="generate")
+    *below, top = hierarchy.latent_sizes
+    keys = random.example_keys(latent_key, num)
+    z = hierarchy.prior.sample(_layer_keys(keys, 0, len(below)), prior_law(params, stats, hierarchy), top)
+    noise = [leaf[0] for leaf in _noise(keys, below, 1)]
+    raw = linen.apply(network(hierarchy), params["network"], stats["network"], z, noise, method="generate")
     return hierarchy.likelihood.sample(random.example_keys(data_key, num), raw + params["offset"][None])
 
 
@@ -226,10 +241,9 @@ def _init(hierarchy: Hierarchy, key: Key, batch: Batch) -> tuple[Params, Params]
     features = hierarchy.likelihood.features(x)
     noise = [jnp.zeros((1, len(x), size)) for size in hierarchy.latent_sizes]
     params, stats = linen.init(network(hierarchy), key, features, noise, train=False)
-    return {"network": params, "offset": hierarchy.likelihood.offset(x)}, {
-        "network": stats,
-        **warm_up.start(),
-    }
+    prior = hierarchy.prior.init(jax.random.fold_in(key, 2), features, hierarchy.latent_sizes[-1])
+    first = {"network": params, "offset": hierarchy.likelihood.offset(x), "prior": prior}
+    return first, {"network": stats, **warm_up.start()}
 
 
 def _checked(batch: Batch, hierarchy: Hierarchy) -> Any:
@@ -240,11 +254,16 @@ def _checked(batch: Batch, hierarchy: Hierarchy) -> Any:
 def _noise(keys: Keys, sizes: Sequence[int], num: int) -> list[Any]:
     """Standard normal (num, batch, size) for every layer."""
 
-    def one(key: Key, k: Any, layer: int, size: int) -> Any:
-        return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, k), layer), (size,))
+    def draw(k: Any, layer: int, size: int) -> Any:
+        return jax.vmap(lambda key: jax.random.normal(key, (size,)))(_layer_keys(keys, k, layer))
 
-    over = jax.vmap(jax.vmap(one, (0, None, None, None)), (None, 0, None, None))
-    return [over(keys, jnp.arange(num), layer, size) for layer, size in enumerate(sizes)]
+    over = jax.vmap(draw, (0, None, None))
+    return [over(jnp.arange(num), layer, size) for layer, size in enumerate(sizes)]
+
+
+def _layer_keys(keys: Keys, k: Any, layer: int) -> Keys:
+    fold = jax.vmap(jax.random.fold_in, (0, None))
+    return fold(fold(keys, k), layer)
 
 
 def _log_prob(z: Sequence[Any], of: Sequence[Gaussian]) -> Any:
@@ -252,14 +271,20 @@ def _log_prob(z: Sequence[Any], of: Sequence[Gaussian]) -> Any:
     return sum(jnp.sum(gaussian.log_prob(own, law), axis=-1) for own, law in zip(z, of, strict=True))
 
 
-def _terms(found: Found, params: Params, x: Any, hierarchy: Hierarchy) -> Terms:
+def _terms(found: Found, params: Params, law: Any, x: Any, hierarchy: Hierarchy) -> Terms:
     def rate(z: Any, q: Gaussian, p: Gaussian) -> Any:
         closed = hierarchy.inference == "ladder"
         return jnp.sum(gaussian.kl(q, p) if closed else gaussian.log_prob(z, q) - gaussian.log_prob(z, p), axis=-1)
 
-    rates = jnp.stack([rate(*layer) for layer in zip(found.z, found.q, found.p, strict=True)], axis=-1)
-    total, distortion = jnp.sum(rates, axis=-1), -log_joint(params, found, x, hierarchy=hierarchy)[0][0]
-    return Terms(-(total + distortion), total, distortion, rates)
+    *below, z, q = *zip(found.z[:-1], found.q[:-1], found.p, strict=True), found.z[-1], found.q[-1]
+    rates = [rate(*layer) for layer in below]
+    if hierarchy.prior == STANDARD_NORMAL:
+        rates.append(rate(z, q, gaussian.standard(z)))
+    else:
+        rates.append(jnp.sum(gaussian.log_prob(z, q), axis=-1) - jnp.sum(hierarchy.prior.log_prob(law, z), axis=-1))
+    each = jnp.stack(rates, axis=-1)
+    total, distortion = jnp.sum(each, axis=-1), -log_joint(params, law, found, x, hierarchy=hierarchy)[0][0]
+    return Terms(-(total + distortion), total, distortion, each)
 
 
 def _reported(values: Terms) -> Metrics:

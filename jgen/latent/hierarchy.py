@@ -11,6 +11,7 @@ from jaxtyping import Array
 from jgen import _checks
 from jgen.latent import gaussian
 from jgen.latent.gaussian import Gaussian
+from jgen.latent.priors import STANDARD_NORMAL, Prior, Vamp
 from jgen.math.likelihoods import Likelihood
 from jgen.nets.encoders import Decoder, Encoder
 
@@ -30,6 +31,7 @@ class Hierarchy:
         likelihood: p(x|raw).
         latent_sizes: of z_1, …, z_L.
         inference: "bottom_up" or "ladder".
+        prior: p(z_L). Vamp's pseudo-inputs go up the encoders, so it needs a ladder: there q(z_L|x) draws nothing.
     """
 
     encoders: tuple[nn.Module, ...]
@@ -38,9 +40,12 @@ class Hierarchy:
     likelihood: Likelihood
     latent_sizes: tuple[int, ...]
     inference: str = "ladder"
+    prior: Prior = STANDARD_NORMAL
 
     def __post_init__(self) -> None:
         _checks.one_of("inference", self.inference, INFERENCES)
+        if isinstance(self.prior, Vamp) and self.inference != "ladder":
+            raise ValueError(f"`prior` must not be Vamp where `inference` is not ladder, got {self.inference!r}.")
         sizes = len(self.encoders), len(self.downs) + 1, len(self.latent_sizes)
         if len(set(sizes)) != 1:
             raise ValueError(f"`encoders`, `downs` and one, and `latent_sizes` must be as many, got {sizes}.")
@@ -53,6 +58,7 @@ def dense(
     hidden_sizes: Sequence[Sequence[int]],
     *,
     inference: str = "ladder",
+    prior: Prior = STANDARD_NORMAL,
     **kwargs: Any,
 ) -> Hierarchy:
     """A `Hierarchy` of dense layers; layer l has the widths `hidden_sizes[l]`, on its way up and down.
@@ -70,11 +76,11 @@ def dense(
     encoders = tuple(Encoder(size, **own) for size, own in zip(outputs, keywords, strict=True))
     downs = tuple(Encoder(2 * size, **own) for size, own in zip(latent_sizes[:-1], keywords[1:], strict=True))
     decoder = Decoder(tuple(shape), likelihood.num_parameters, **keywords[0])
-    return Hierarchy(encoders, downs, decoder, likelihood, tuple(latent_sizes), inference)
+    return Hierarchy(encoders, downs, decoder, likelihood, tuple(latent_sizes), inference, prior)
 
 
 class Found(NamedTuple):
-    """One pass: z_1, …, z_L, the Gaussians each was drawn from and has as its prior, and the decoder's raw output.
+    """One pass: z_1, …, z_L, the Gaussians each was drawn from, those of p(z_l|z_{l+1}) for l < L, and the raw output.
 
     All have K·batch rows, the first draws of all examples first.
     """
@@ -113,14 +119,11 @@ class Pass(nn.Module):
             q.append(gaussian.from_raw(self.encoders[layer](z[-1], train=train)))
             z.append(draw(layer, q[-1]))
         p = [self._down(layer, above, train) for layer, above in enumerate(z[1:])]
-        return tuple(z), tuple(q), (*p, gaussian.standard(z[-1]))
+        return tuple(z), tuple(q), tuple(p)
 
     def _ladder(self, features: Any, num: int, draw: Any, train: bool) -> Any:
-        ups, h = [], features
-        for encoder, size in zip(self.encoders, self.latent_sizes, strict=True):
-            h = encoder(h, train=train)
-            ups.append(_tiled(gaussian.from_raw(h[..., : 2 * size]), num))
-        q, p = [ups[-1]], [gaussian.standard(ups[-1].mean)]
+        ups = [_tiled(up, num) for up in self._ups(features, train)]
+        q, p = [ups[-1]], []
         z = [draw(len(ups) - 1, q[0])]
         for layer in reversed(range(len(ups) - 1)):
             p.insert(0, self._down(layer, z[0], train))
@@ -128,12 +131,22 @@ class Pass(nn.Module):
             z.insert(0, draw(layer, q[0]))
         return tuple(z), tuple(q), tuple(p)
 
+    def _ups(self, features: Any, train: bool) -> list[Gaussian]:
+        ups, h = [], features
+        for encoder, size in zip(self.encoders, self.latent_sizes, strict=True):
+            h = encoder(h, train=train)
+            ups.append(gaussian.from_raw(h[..., : 2 * size]))
+        return ups
+
+    def top(self, features: Any) -> Gaussian:
+        """q(z_L|x) of a ladder."""
+        return self._ups(features, train=False)[-1]
+
     def _down(self, layer: int, z: Any, train: bool) -> Gaussian:
         return gaussian.from_raw(self.downs[layer](z, train=train))
 
-    def generate(self, noise: Sequence[Any]) -> Array:
-        """The decoder's raw output of one draw of the prior, from `noise`, leaves (num, latent)."""
-        z = noise[-1]
+    def generate(self, z: Any, noise: Sequence[Any]) -> Array:
+        """The decoder's raw output below z_L = z, (num, latent), from `noise` of the layers below, alike."""
         for layer in reversed(range(len(self.downs))):
             p = self._down(layer, z, train=False)
             z = p.mean + jnp.exp(p.log_std) * noise[layer]

@@ -1,5 +1,7 @@
 """Hierarchies against log p of a two-layer linear model, whose exact posterior both inferences can have."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import scipy.stats
 from flax import linen as nn
 
-from jgen.latent import gaussian, hierarchical
+from jgen.latent import gaussian, hierarchical, priors
 from jgen.latent.hierarchy import Hierarchy
 from jgen.math import likelihoods
 
@@ -60,7 +62,7 @@ def _linear(inference):
     }
     x = np.random.default_rng(0).normal(0, np.sqrt(total + SIGMA**2), (100, 1)).astype(np.float32)
     log_p = scipy.stats.norm(0, np.sqrt(total + SIGMA**2)).logpdf(x[:, 0])
-    params = {"network": network, "offset": jnp.zeros((1, 1))}
+    params = {"network": network, "offset": jnp.zeros((1, 1)), "prior": {}}
     return hierarchy, params, {"network": {}, "step": jnp.zeros((), jnp.int32)}, x, log_p
 
 
@@ -102,6 +104,45 @@ def test_another_posterior_is_below_and_more_draws_come_nearer(linear):
     assert means[0] < means[1] - 0.02
     assert means[1] < means[2]
     assert abs(means[2] - np.mean(linear[4])) < 0.02
+
+
+MEANS, STDS = np.array([-1.2, 0.3, 1.5]), np.array([0.3, 0.8, 0.5])
+
+
+def _with_prior(kind):
+    """(the ladder with another p(z_2), log p of its x): z_2's law is a mixture, so x's is one too."""
+    hierarchy, params, stats, x, _ = _linear("ladder")
+    if kind == "mixture":
+        weight = np.array([0.5, 0.2, 0.3])
+        arrays = MEANS[:, None], np.log(STDS)[:, None], np.log(weight)
+        own = priors.Components(*(jnp.asarray(each, jnp.float32) for each in arrays))
+        prior, mean, std = priors.Mixture(3), MEANS, STDS
+    else:
+        inputs = np.array([-3.0, 0.4, 2.0])
+        spread, weight = S**2 + SIGMA**2, np.full(3, 1 / 3)
+        own, prior = jnp.asarray(inputs, jnp.float32)[:, None], priors.Vamp(3)
+        mean, std = A / (A**2 + spread) * inputs, np.full(3, np.sqrt(spread / (A**2 + spread)))
+    law = scipy.stats.norm(A * mean[None], np.sqrt(A**2 * std**2 + S**2 + SIGMA**2)[None])
+    log_p = np.log(np.sum(weight * law.pdf(x), axis=1))
+    return dataclasses.replace(hierarchy, prior=prior), {**params, "prior": own}, stats, x, log_p
+
+
+@pytest.mark.parametrize("kind", ["mixture", "vamp"])
+def test_other_priors_of_the_top_layer_give_the_likelihood_of_their_mixture(kind):
+    of = _with_prior(kind)
+    many = np.repeat(of[3], 40, 0)
+    means = [float(_bound(of, num, x=many).mean()) for num in (1, 512)]
+    assert means[0] < np.mean(of[4]) - 0.01
+    assert abs(means[1] - np.mean(of[4])) < 0.01
+    values = hierarchical.terms(jax.random.key(0), of[1], of[2], {"x": many}, hierarchy=of[0])
+    np.testing.assert_allclose(np.mean(values.elbo), means[0], atol=0.03)
+
+
+def test_a_mixture_of_the_top_layer_is_what_is_drawn():
+    hierarchy, params, stats, *_ = _with_prior("mixture")
+    x = np.asarray(hierarchical.sample(jax.random.key(3), params, stats, 20_000, hierarchy=hierarchy))[:, 0]
+    law = scipy.stats.norm(A * MEANS, np.sqrt(A**2 * STDS**2 + S**2 + SIGMA**2))
+    assert scipy.stats.kstest(x, lambda at: law.cdf(at[..., None]) @ np.array([0.5, 0.2, 0.3])).pvalue > 1e-4
 
 
 def test_variances_in_place_of_precisions_would_be_seen(monkeypatch):
@@ -178,6 +219,8 @@ def test_bad_arguments_are_refused():
     hierarchy = _linear("ladder")[0]
     with pytest.raises(ValueError, match="`inference` must be one of"):
         Hierarchy(hierarchy.encoders, hierarchy.downs, hierarchy.decoder, hierarchy.likelihood, (1, 1), "up")
+    with pytest.raises(ValueError, match="`prior` must not be Vamp where `inference` is not ladder"):
+        dataclasses.replace(hierarchy, inference="bottom_up", prior=priors.Vamp(3))
     with pytest.raises(ValueError, match="must be as many"):
         Hierarchy(hierarchy.encoders, (), hierarchy.decoder, hierarchy.likelihood, (1, 1))
     with pytest.raises(ValueError, match="`hidden_sizes` must have 2 entries"):
