@@ -53,13 +53,8 @@ class Images:
         return pixels.images(x) / (self.levels - 1)
 
     def rows(self, split: str, num: int) -> np.ndarray:
-        """The first `num` examples of a split."""
-        found = []
-        for batch, count in self.data.batches(split):
-            found.append(np.asarray(batch["x"])[:count])
-            if sum(map(len, found)) >= num:
-                break
-        return np.concatenate(found)[:num]
+        """`num` examples at equal distances in a split."""
+        return pixels.spread(self.data, split, num)[1]
 
 
 def load_images(config: Any, seed: int) -> tuple[Images, likelihoods.Likelihood]:
@@ -179,14 +174,14 @@ def draw_networks(
     params, stats, x = state.params, state.stats, images.rows("test", 32)
     again = of(representation.reconstruct)(params, stats, x)
     pictures.panels(directory / "reconstructions.png", {"test": images.shown(x), "again": images.shown(again)})
-    paths = [of(representation.interpolate)(params, stats, x[i], x[i + 8], 8) for i in range(8)]
+    paths = [of(representation.interpolate)(params, stats, x[i], x[i + 16], 8) for i in range(0, 16, 2)]
     pictures.grid(directory / "interpolations.png", images.shown(jnp.concatenate(paths)))
-    _draw_completions(images, networks, key, state, x[:8], directory)
-    test = images.rows("test", NUM_POINTS)
+    _draw_completions(images, networks, key, state, x[::4], directory)
+    which, test = pixels.spread(images.data, "test", NUM_POINTS)
     points = np.asarray(of(representation.code)(params, stats, test))
     labels = images.dataset.splits["test"].get("label")
     shown = {codes.title("codes", points): codes.in_plane(points)}
-    pictures.scatter(directory / "latents.png", shown, None if labels is None else labels[: len(points)])
+    pictures.scatter(directory / "latents.png", shown, None if labels is None else labels[which])
 
 
 def draw_samples(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgen.data import transforms
-from jgen.data.pipeline import Dataset, Transform
+from jgen.data.pipeline import Data, Dataset, Transform
 from jgen.math import likelihoods
 
 LIKELIHOODS = ("categorical", "discretized_logistic", "bernoulli", "dynamic_bernoulli", "gaussian")
@@ -36,6 +36,14 @@ def likelihood(name: str, dataset: Dataset, *names: str) -> tuple[likelihoods.Li
         return likelihoods.Bernoulli(), transforms.chain(only, bits(dataset.levels)), 2
     kinds = {"categorical": likelihoods.Categorical, "discretized_logistic": likelihoods.DiscretizedLogistic}
     return kinds[name](dataset.levels), only, dataset.levels
+
+
+def spread(data: Data, split: str, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """(which, x): up to `num` examples at equal distances in a split; files often follow the order of classes."""
+    whole = [np.asarray(batch["x"])[:count] for batch, count in data.batches(split)]
+    x = np.concatenate(whole)
+    which = np.unique(np.linspace(0, len(x) - 1, num).astype(int))
+    return which, x[which]
 
 
 def images(x: Any) -> Any:

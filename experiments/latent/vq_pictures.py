@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import pictures, workdir
+from experiments.latent import pixels
 from jgen._types import Key
 from jgen.autoregressive import raster
 from jgen.data.pipeline import Data
@@ -44,7 +45,7 @@ class Drawing:
     def write(self, key: Key, state: vq_prior.PriorState, directory: pathlib.Path) -> None:
         """All pictures."""
         first = GradientState(state.params["autoencoder"], state.autoencoder.stats, ())
-        x = _spread(self.data)
+        x = jnp.asarray(pixels.spread(self.data, "test", NUM_SHOWN)[1])
         encode = jax.jit(functools.partial(vq_vae.codes, networks=self.networks))
         show = jax.jit(functools.partial(vq_vae.from_codes, networks=self.networks))
         k = encode(first.params, first.stats, x)
@@ -101,10 +102,3 @@ class Drawing:
 
     def _unit(self, x: Any) -> Any:
         return jnp.asarray(x, jnp.float32) / (self.levels - 1)
-
-
-def _spread(data: Data) -> Any:
-    """Test images from beginning to end, since some sets are sorted by class."""
-    first = [batch["x"][: min(num, -(-NUM_SHOWN // 3))] for batch, num in data.batches("test")]
-    x = jnp.concatenate(first)
-    return x[:: max(1, len(x) // NUM_SHOWN)][:NUM_SHOWN]

@@ -164,7 +164,7 @@ def contraction(params: Params, stats: Params, x: Any, *, networks: Networks) ->
 def interpolate(params: Params, stats: Params, a: Any, b: Any, num: int, *, networks: Networks) -> Array:
     """(num, *shape) decoded on the straight line from the code of one example to that of another."""
     ends = encode(params, stats, jnp.stack([a, b]), networks=networks)
-    return decode(params, stats, representation.path(*ends, num), networks=networks)
+    return decode(params, stats, representation.path(ends[0], ends[1], num), networks=networks)
 
 
 def traverse(

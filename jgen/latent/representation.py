@@ -73,7 +73,7 @@ def interpolate(
 ) -> Array:
     """(num, *shape) means decoded along the `path` from one example's code to another's; without classes."""
     ends = code(params, stats, jnp.stack([a, b]), networks=networks)
-    return vae.decode(params, stats, path(*ends, num, spherical=spherical), networks=networks)
+    return vae.decode(params, stats, path(ends[0], ends[1], num, spherical=spherical), networks=networks)
 
 
 def traverse(
