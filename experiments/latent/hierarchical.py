@@ -86,7 +86,7 @@ _MNIST = Config(
 PRESETS = {
     "digits": Config(),
     "smoke": Config(num_steps=2, eval_every=2, hidden_sizes=(16, 8), num_importance_samples=4),
-    "binarized_mnist": dataclasses.replace(_MNIST, prior="vamp", num_steps=40_000),
+    "binarized_mnist": dataclasses.replace(_MNIST, prior="vamp", num_components=200, num_steps=50_000),
     "binarized_mnist_normal": _MNIST,
     "binarized_mnist_50": dataclasses.replace(
         _MNIST,

@@ -90,7 +90,7 @@ PRESETS = {
     "digits": Config(),
     "smoke": Config(num_steps=2, eval_every=2, hidden_size=16, num_importance_samples=4),
     "binarized_mnist": _MNIST,
-    "vamp": dataclasses.replace(_MNIST, prior="vamp", num_steps=40_000),
+    "vamp": dataclasses.replace(_MNIST, prior="vamp", num_components=200, num_steps=50_000),
     "mnist_dynamic": dataclasses.replace(
         _MNIST, data="tfds:mnist", likelihood="dynamic_bernoulli", weight_decay=0.0, num_steps=150_000
     ),
