@@ -26,13 +26,9 @@ from jgen.train import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(image_vae.Training):
     """The knobs worth turning."""
 
-    data: str = "digits"
-    """Any source of images; levels and size come from the data."""
-    likelihood: str = "discretized_logistic"
-    """discretized_logistic, categorical, bernoulli (grey images are binarized at half), dynamic_bernoulli, gaussian."""
     inference: str = "ladder"
     """ladder or bottom_up."""
     latent_sizes: tuple[int, ...] = (16, 8)
@@ -46,23 +42,13 @@ class Config:
     """Of z_L: standard_normal, mixture or vamp."""
     num_components: int = 500
     """Of the mixture, or pseudo-inputs of the VampPrior."""
-    dropout_rate: float = 0.2
     num_samples: int = 1
     """K of the bound that is trained; 1 is the ELBO."""
     estimator: str = "dreg"
     """plain, stl or dreg, where K > 1."""
+    dropout_rate: float = 0.2
     warm_up_steps: int = 1_000
-    average_decay: float = 0.0
-    """Of the exponential moving average of the parameters that is evaluated; 0 keeps none."""
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.1
-    batch_size: int = 64
     num_steps: int = 6_000
-    eval_every: int = 500
-    patience: int = 5
-    """Evaluations on validation data without a better ELBO after which training stops."""
-    num_importance_samples: int = 500
-    """K of the reported bound."""
 
 
 _MNIST = Config(

@@ -21,36 +21,17 @@ from jgen.train import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(image_vae.Dense):
     """The knobs worth turning."""
 
-    data: str = "digits"
-    """Any source of images; levels and size come from the data."""
-    likelihood: str = "discretized_logistic"
-    """discretized_logistic, categorical, bernoulli (grey images are binarized at half), dynamic_bernoulli, gaussian."""
     num_flow_steps: int = 2
     """Of the posterior; 0 makes it diagonal."""
     flow_size: int = 128
     """Hidden units of each step's masked network."""
     context_size: int = 64
-    latent_size: int = 16
-    hidden_size: int = 512
-    num_layers: int = 2
-    gated: bool = False
-    dropout_rate: float = 0.1
-    warm_up_steps: int = 0
     free_bits: float = 0.0
-    average_decay: float = 0.0
-    """Of the exponential moving average of the parameters that is evaluated; 0 keeps none."""
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.1
-    batch_size: int = 64
+    """Nats per latent dimension below which its rate is free while training."""
     num_steps: int = 5_000
-    eval_every: int = 500
-    patience: int = 5
-    """Evaluations on validation data without a better ELBO after which training stops."""
-    num_importance_samples: int = 500
-    """K of the reported bound."""
 
 
 _MNIST = Config(

@@ -33,6 +33,40 @@ NUM_POINTS = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
+class Training:
+    """The knobs that these experiments share."""
+
+    data: str = "digits"
+    """Any source of images; levels and size come from the data."""
+    likelihood: str = "discretized_logistic"
+    """discretized_logistic, categorical, bernoulli (binarized at half), dynamic_bernoulli (by draws), or gaussian."""
+    dropout_rate: float = 0.1
+    warm_up_steps: int = 0
+    """Updates over which the weight of the rate rises from 0."""
+    average_decay: float = 0.0
+    """Of the exponential moving average of the parameters that is evaluated; 0 keeps none."""
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.1
+    batch_size: int = 64
+    num_steps: int = 8_000
+    eval_every: int = 500
+    patience: int = 5
+    """Evaluations on validation data without a better bound after which training stops."""
+    num_importance_samples: int = 500
+    """K of the reported importance-weighted bound."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense(Training):
+    """The knobs of those with one layer of latents and dense networks."""
+
+    latent_size: int = 16
+    hidden_size: int = 512
+    num_layers: int = 2
+    gated: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Images:
     """What is learned from, and how its results are named.
 
@@ -57,7 +91,7 @@ class Images:
         return pixels.spread(self.data, split, num)[1]
 
 
-def load_images(config: Any, seed: int) -> tuple[Images, likelihoods.Likelihood]:
+def load_images(config: Training, seed: int) -> tuple[Images, likelihoods.Likelihood]:
     """The data of `config.data` in the units of `config.likelihood`, and that likelihood."""
     dataset = load(config.data, seed=seed)
     likelihood, transform, levels = pixels.likelihood(config.likelihood, dataset)
@@ -78,14 +112,14 @@ def prior(config: Any) -> priors.Prior:
     return kind(config.num_components)
 
 
-def optimizer(config: Any) -> optax.GradientTransformation:
+def optimizer(config: Training) -> optax.GradientTransformation:
     """AdamW along a cosine from `learning_rate` to a hundredth of it, over `num_steps`."""
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.num_steps, 0.01)
     return optax.adamw(schedule, weight_decay=config.weight_decay)
 
 
 def experiment(
-    config: Any,
+    config: Training,
     images: Images,
     model: Model[Any],
     terms: Callable[[Key, Any, Batch], Any],
@@ -97,7 +131,7 @@ def experiment(
     """The training of an image VAE, stopped by its ELBO on validation data.
 
     Args:
-        config: has `average_decay`, `num_importance_samples`, `num_steps`, `eval_every`, `patience`.
+        config: of the training and the evaluation.
         images: what is learned from.
         model: any model that reports `negative_elbo`.
         terms: (key, state, batch) -> its `Terms`.
@@ -152,7 +186,7 @@ def measure(
     return measured
 
 
-def of_networks(config: Any, images: Images, model: Model[Any], networks: Networks) -> Experiment:
+def of_networks(config: Training, images: Images, model: Model[Any], networks: Networks) -> Experiment:
     """`experiment` of a model that `vae.Networks` describes."""
 
     def terms(key: Key, state: Any, batch: Batch) -> vae.Terms:

@@ -14,7 +14,6 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -35,6 +34,37 @@ RNN_NADE = {
     "protocol": "JSB chorales, test log-likelihood",
 }
 """What runs on chorales are put beside."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The knobs that these experiments share."""
+
+    data: str = "digits"
+    """Images, FILE.json, FILE.npz, "outlines", or a folder of .wav files: see the table above."""
+    frame_size: int = 80
+    """Values of sound in a frame."""
+    num_components: int = 20
+    """Of the mixtures for pen moves and sound."""
+    noise: float = 1.0
+    """The width of the uniform noise on pen moves, in units of the file."""
+    beta: float = 1.0
+    warm_up_steps: int = 200
+    """Updates over which the weight of the rate rises from 0."""
+    learning_rate: float = 2e-3
+    """Adam's highest rate, after a short warm-up; it falls along a cosine to a hundredth."""
+    weight_decay: float = 1e-2
+    """Decoupled, of matrices."""
+    clip_norm: float = 1.0
+    batch_size: int = 60
+    bucket: int = 64
+    """Batches are padded to a multiple of so many frames."""
+    num_steps: int = 1_200
+    eval_every: int = 100
+    patience: int = 5
+    """Evaluations on validation data without a better bound after which training stops."""
+    num_importance_samples: int = 100
+    """K of the reported importance-weighted bound: paths, or draws in each frame."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,17 +147,17 @@ def sequences(
     return Sequences("frames", dataset, batches(dataset), likelihoods.Bernoulli(), protocol)
 
 
-def of_config(config: Any, seed: int) -> Sequences:
+def of_config(config: Training, seed: int) -> Sequences:
     """`sequences` with the settings that the experiments name alike."""
     named = {name: getattr(config, name) for name in ("frame_size", "num_components", "noise")}
     return sequences(config.data, config.batch_size, seed, step=config.bucket, **named)
 
 
-def optimizer(config: Any, *, decay: float = 0.0) -> optax.GradientTransformation:
+def optimizer(config: Training, *, decay: float = 0.0) -> optax.GradientTransformation:
     """AdamW on clipped gradients; only matrices decay.
 
     Args:
-        config: has `learning_rate`, `num_steps`, `weight_decay` and `clip_norm`.
+        config: of the training.
         decay: what the rate is multiplied by every 1,000 steps; 0 warms it up and lets it fall along a cosine instead.
     """
     peak, warm_up = config.learning_rate, min(50, config.num_steps // 2)

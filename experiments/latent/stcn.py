@@ -28,8 +28,8 @@ import jax
 import jax.numpy as jnp
 
 from experiments.evaluation import averages
-from experiments.latent import sequence_pictures
-from experiments.latent.sequences import RNN_NADE, Sequences, kinds, measurements, of_config, optimizer
+from experiments.latent import sequence_pictures, sequences
+from experiments.latent.sequences import RNN_NADE, Sequences
 from experiments.runner import main
 from experiments.system import System
 from jgen._types import Batch, Key
@@ -42,11 +42,9 @@ from jgen.train import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(sequences.Training):
     """The knobs worth turning."""
 
-    data: str = "digits"
-    """Of `experiments.latent.sequences`: images, FILE.json, FILE.npz, "outlines", or a folder of .wav files."""
     latent_sizes: tuple[int, ...] = (16, 8, 4)
     """Of z^1, z^2, …, one for each block; none is the plain convolution network."""
     num_blocks: int = 3
@@ -61,32 +59,10 @@ class Config:
     """The decoder sees all layers of latents, not the first alone."""
     skip: bool = False
     """The decoder sees the states of the frames before, too."""
-    frame_size: int = 80
-    """Values of sound in a frame."""
-    num_components: int = 20
-    """Of the mixtures for pen moves and sound."""
-    noise: float = 1.0
-    """The width of the uniform noise on pen moves, in units of the file."""
-    beta: float = 1.0
-    warm_up_steps: int = 200
     dropout_rate: float = 0.1
     """Of the convolutions' channels and of all hidden units."""
-    learning_rate: float = 2e-3
-    """Adam's highest rate, after a short warm-up; it falls along a cosine to a hundredth."""
     decay: float = 0.0
     """Where it is not 0, the rate is multiplied by it every 1,000 steps instead."""
-    weight_decay: float = 1e-2
-    """Decoupled, of matrices."""
-    clip_norm: float = 1.0
-    batch_size: int = 60
-    bucket: int = 64
-    """Batches are padded to a multiple of so many frames."""
-    num_steps: int = 1_200
-    eval_every: int = 100
-    patience: int = 5
-    """Evaluations on validation data without a better bound after which training stops."""
-    num_importance_samples: int = 100
-    """K of the reported importance-weighted bound, in each frame."""
 
 
 CHORALES = Config(
@@ -176,9 +152,9 @@ PRESETS = {
 
 def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
-    source = of_config(config, seed)
+    source = sequences.of_config(config, seed)
     network, length = _network(config, source), sequence_pictures.LONGEST[source.kind]
-    rule = optimizer(config, decay=config.decay)
+    rule = sequences.optimizer(config, decay=config.decay)
     if isinstance(network, tcn.Network):
         model: Any = tcn.model(network, rule, length=length)
     else:
@@ -227,7 +203,9 @@ def _measure(config: Config, network: Any, source: Sequences, key: Key, state: A
         return {"nll": nll, "negative_elbo": -found.elbo, "rate": found.rate, "distortion": found.distortion, **layers}
 
     means = averages(key, source.data, "test", per_example)
-    return measurements(source, means, kinds(source, None if exact else f"{num} draws in each frame"))
+    return sequences.measurements(
+        source, means, sequences.kinds(source, None if exact else f"{num} draws in each frame")
+    )
 
 
 def _draw(network: Any, source: Sequences, key: Key, state: Any, directory: pathlib.Path) -> None:

@@ -29,17 +29,9 @@ ARCHITECTURES = ("dense", "convolutional")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(image_vae.Dense):
     """The knobs worth turning."""
 
-    data: str = "digits"
-    """Any source of images; levels and size come from the data."""
-    likelihood: str = "discretized_logistic"
-    """discretized_logistic, categorical, bernoulli (binarized at half), dynamic_bernoulli (by draws), or gaussian."""
-    latent_size: int = 16
-    hidden_size: int = 512
-    num_layers: int = 2
-    gated: bool = False
     architecture: str = "dense"
     """dense or convolutional."""
     num_channels: int = 32
@@ -50,22 +42,9 @@ class Config:
     """standard_normal, mixture or vamp."""
     num_components: int = 500
     """Of the mixture, or pseudo-inputs of the VampPrior."""
-    dropout_rate: float = 0.1
     beta: float = 1.0
-    warm_up_steps: int = 0
     free_bits: float = 0.0
     """Nats per latent dimension below which its rate is free while training."""
-    average_decay: float = 0.0
-    """Of the exponential moving average of the parameters that is evaluated; 0 keeps none."""
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.1
-    batch_size: int = 64
-    num_steps: int = 8_000
-    eval_every: int = 500
-    patience: int = 5
-    """Evaluations on validation data without a better ELBO after which training stops."""
-    num_importance_samples: int = 500
-    """K of the reported importance-weighted bound."""
 
 
 _MNIST = Config(

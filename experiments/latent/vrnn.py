@@ -38,8 +38,8 @@ import jax
 import jax.numpy as jnp
 
 from experiments.evaluation import averages
-from experiments.latent import sequence_pictures, sequence_styles
-from experiments.latent.sequences import RNN_NADE, Sequences, kinds, measurements, of_config, optimizer
+from experiments.latent import sequence_pictures, sequence_styles, sequences
+from experiments.latent.sequences import RNN_NADE, Sequences
 from experiments.runner import main
 from experiments.system import System
 from jgen._types import Batch, Key
@@ -49,11 +49,9 @@ from jgen.train import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(sequences.Training):
     """The knobs worth turning."""
 
-    data: str = "digits"
-    """Of `experiments.latent.sequences`: images, FILE.json, FILE.npz, "outlines", or a folder of .wav files."""
     latent_size: int = 16
     """Of z_t; 0 is the plain recurrent network."""
     hidden_size: int = 128
@@ -63,30 +61,11 @@ class Config:
     conditional: bool = False
     """The model is given the sequences' labels."""
     style_size: int = 0
-    frame_size: int = 80
-    """Values of sound in a frame."""
-    num_components: int = 20
-    """Of the mixtures for pen moves and sound."""
-    noise: float = 1.0
-    """The width of the uniform noise on pen moves, in units of the file."""
-    beta: float = 1.0
     warm_up_steps: int = 800
     dropout_rate: float = 0.3
     """Of h, where a frame is given it."""
-    learning_rate: float = 2e-3
-    """Adam's highest rate, after a short warm-up; it falls along a cosine to a hundredth."""
-    weight_decay: float = 1e-2
-    """Decoupled, of matrices."""
-    clip_norm: float = 1.0
-    batch_size: int = 60
-    bucket: int = 64
-    """Batches are padded to a multiple of so many frames."""
     num_steps: int = 1_500
-    eval_every: int = 100
     patience: int = 10
-    """Evaluations on validation data without a better bound after which training stops."""
-    num_importance_samples: int = 100
-    """K of the reported importance-weighted bound."""
 
 
 CHORALES = Config(
@@ -159,7 +138,7 @@ PRESETS = {
 
 def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
-    source = of_config(config, seed)
+    source = sequences.of_config(config, seed)
     network, model = _model(config, source)
     return Experiment(
         model,
@@ -189,7 +168,9 @@ def _model(config: Config, source: Sequences) -> tuple[vrnn.Network, Any]:
         style_size=config.style_size,
     )
     how = {"beta": config.beta, "warm_up_steps": config.warm_up_steps, "dropout_rate": config.dropout_rate}
-    return network, vrnn.model(network, optimizer(config), length=sequence_pictures.LONGEST[source.kind], **how)
+    return network, vrnn.model(
+        network, sequences.optimizer(config), length=sequence_pictures.LONGEST[source.kind], **how
+    )
 
 
 def _measure(config: Config, network: vrnn.Network, source: Sequences, key: Key, state: Any) -> dict[str, Measurement]:
@@ -206,7 +187,7 @@ def _measure(config: Config, network: vrnn.Network, source: Sequences, key: Key,
         )
 
     means = averages(key, source.data, "test", per_example)
-    found = measurements(source, means, kinds(source, None if network.exact else f"{num} paths"))
+    found = sequences.measurements(source, means, sequences.kinds(source, None if network.exact else f"{num} paths"))
     return found | (sequence_styles.probes(network, source, state) if network.style_size else {})
 
 
