@@ -101,8 +101,8 @@ SPEECH = Config(
     weight_decay=1e-3,
     batch_size=32,
     bucket=16,
-    num_steps=1_050,
-    eval_every=150,
+    num_steps=4_000,
+    eval_every=400,
     patience=5,
     num_importance_samples=10,
 )
