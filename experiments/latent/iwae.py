@@ -4,9 +4,10 @@
     python -m experiments.latent.iwae binarized_mnist --data DIR          # four .amat files
 
 Measured (seed 0, two shared CPU cores, test data): digits at most 82.13 nats with 500 importance samples, one-draw ELBO
-−90.39; the VAE of the same size reaches 81.54: with 1,200 images the tighter bound overfits sooner. binarized_mnist, K = 5 in training: at most 87.17 nats with 5,000 importance samples, one-draw ELBO
-−94.40; validation stopped it after 50,000 of 80,000 steps, 1,030 s of training on one core. binarized_mnist_50 needs
-half a day on two cores, and has not been run.
+−90.39; the VAE of the same size reaches 81.54: with 1,200 images the tighter bound overfits sooner. binarized_mnist,
+K = 5 in training: at most 87.17 nats with 5,000 importance samples, one-draw ELBO −94.40; validation stopped it after
+50,000 of 80,000 steps, 1,030 s of training on one core. binarized_mnist_50 needs half a day on two cores, and has not
+been run.
 
 Paper: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2016.
 """
