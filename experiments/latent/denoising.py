@@ -25,8 +25,8 @@ Measured (seed 0, two shared, loaded CPU cores, test data, mean PSNR in dB and S
     photos_super_resolution_x4 39.34, 0.864 (bicubic 39.27, 0.860)                      11 s
     photos_colorization        31.30, 0.901 (grey 23.24, 0.804)                         98 s
 
-Most of the tiles are smooth, and there bicubic is all that can be had: of all pixels' squared error together the PSNR is
-29.51 against 29.18 (x4: 26.86 against 26.51). The settings for photographs were chosen on these test tiles.
+Most of the tiles are smooth, and there bicubic is all that can be had: the PSNR of all pixels' squared error together
+is 29.51 against 29.18 (x4: 26.86 against 26.51). The settings for photographs were chosen on these test tiles.
 
 Papers: Vincent et al., 2008; Pathak et al., 2016; Shi et al., 2016; Zhang, Isola and Efros, 2016.
 """

@@ -47,7 +47,7 @@ _MNIST = Config(
     learning_rate=1e-3,
     weight_decay=0.01,
     batch_size=100,
-    num_steps=400_000,
+    num_steps=1_200_000,
     eval_every=5_000,
     patience=20,
     num_importance_samples=5_000,
@@ -68,13 +68,11 @@ PRESETS = {
     "digits": Config(),
     "smoke": Config(num_steps=2, eval_every=2, hidden_size=16, num_samples=2, num_importance_samples=4),
     "binarized_mnist": _SHORT,
-    "binarized_mnist_50": _MNIST,
+    "binarized_mnist_50": dataclasses.replace(_MNIST, batch_size=50, num_steps=45_000, eval_every=2_500, patience=8),
     "mnist_dynamic": dataclasses.replace(
         _SHORT, data="tfds:mnist", likelihood="dynamic_bernoulli", weight_decay=0.0, num_steps=100_000
     ),
-    "mnist_dynamic_50": dataclasses.replace(
-        _MNIST, data="tfds:mnist", likelihood="dynamic_bernoulli", num_steps=1_200_000
-    ),
+    "mnist_dynamic_50": dataclasses.replace(_MNIST, data="tfds:mnist", likelihood="dynamic_bernoulli"),
 }
 
 
