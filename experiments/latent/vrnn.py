@@ -101,8 +101,8 @@ SPEECH = Config(
     weight_decay=1e-3,
     batch_size=32,
     bucket=16,
-    num_steps=4_000,
-    eval_every=400,
+    num_steps=2_500,
+    eval_every=250,
     patience=5,
     num_importance_samples=10,
 )
