@@ -4,8 +4,8 @@
     python -m experiments.latent.hierarchical binarized_mnist --data DIR  # four .amat files
 
 Measured (seed 0, two shared CPU cores, test data): digits at most 82.18 nats with 500 importance samples (1.853
-bits/dim), one-draw ELBO −85.52, 40 s; binarized_mnist, a ladder of two layers under a VampPrior, at most 84.24 nats with
-5,000 importance samples, one-draw ELBO −88.19, 1,174 s of training on one core and 16 min of evaluation.
+bits/dim), one-draw ELBO −85.52, 40 s; binarized_mnist, a ladder of two layers under a VampPrior, at most 84.24 nats
+with 5,000 importance samples, one-draw ELBO −88.19, 1,174 s of training on one core and 16 min of evaluation.
 
 Papers: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2016; Sønderby et al., "Ladder Variational
 Autoencoders", 2016.
