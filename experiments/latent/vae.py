@@ -150,7 +150,7 @@ SYSTEM = System(
         },
         "binarized_mnist": {
             "nll": {"value": 88.7, "source": "IWAE v2, about", "protocol": "static binarization, 5,000 samples"}
-        }
+        },
     },
 )
 
