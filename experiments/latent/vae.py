@@ -6,7 +6,7 @@
 
 Measured (seed 0, two CPU cores, test data): digits at most 81.54 nats with 500 importance samples (1.838 bits/dim),
 one-draw ELBO −85.23, 21 s of training; binarized_mnist at most 88.11 nats with 5,000 importance samples, one-draw ELBO
-−93.26, about 7 min on one core; vamp at most 85.83, ELBO −90.57, 684 s on one core. On one test image the encoder's
+−93.26, 670 s on loaded cores; vamp at most 85.83, ELBO −90.57, 684 s on one core. On one test image the encoder's
 gradient by the score function with four draws and their baseline has 9.9 times the variance of the reparameterized one
 on digits, 2.4 and 1.9 times on binarized MNIST.
 
