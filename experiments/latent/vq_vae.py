@@ -3,7 +3,7 @@
     python -m experiments.latent.vq_vae                                  # 8×8 digits with 17 levels, 2×2 codes
     python -m experiments.latent.vq_vae digits_gradient                  # the codes learn by gradient
     python -m experiments.latent.vq_vae binarized_mnist --data DIR       # the four .amat files, or tfds:binarized_mnist
-    python -m experiments.latent.vq_vae cifar10 --data FILE.npz          # or tfds:cifar10
+    python -m experiments.latent.vq_vae cifar10_small --data FILE.npz    # or tfds:cifar10
 
 The autoencoder is trained first, in the run's directory; the prior then, on the codes of the autoencoder as it stands,
 in `retrained`. −log p(x) is at most the rate, −log p(k(x)) under the prior, plus the distortion, −log p(x|e_k).
@@ -13,6 +13,7 @@ Measured (seed 0, two busy CPU cores, test data; nats at most = rate + distortio
     digits_gradient   92.10 = 12.98 + 79.12, 2.076 bits/dim, 35.6 of 64
     digits_fine       93.52 = 24.78 + 68.75, 2.108 bits/dim, 7.5 of 8; digits_pixel_cnn, the same codes: 94.32
     digits_dense      92.53 = 10.68 + 81.85, 2.086 bits/dim, 110 of 128
+    cifar10_small    13226 = 224 + 13002, 6.211 bits/dim, 4,000 training images, 109.6 of 128, 131 s on two idle cores
     binarized_mnist  108.00 = 56.66 + 51.34, 121.4 of 128, 12 min of CPU time; without the prior 128.18
 Every code is used in all of them. A VAE, whose latents need not be named to the last bit, stays ahead (latent.vae).
 
@@ -141,6 +142,18 @@ PRESETS = {
     ),
     "binarized_mnist": _MNIST,
     "mnist": dataclasses.replace(_MNIST, data="tfds:mnist", likelihood="discretized_logistic"),
+    "cifar10_small": Config(
+        data="tfds:cifar10",
+        channels=(32, 64),
+        num_blocks=1,
+        num_codes=128,
+        num_steps=1_500,
+        eval_every=250,
+        prior_width=96,
+        prior_average_decay=0.999,
+        prior_steps=1_000,
+        prior_eval_every=250,
+    ),
     "cifar10": Config(
         data="tfds:cifar10",
         channels=(64, 128),
