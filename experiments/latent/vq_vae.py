@@ -122,37 +122,22 @@ _PAPER = Config(
     prior_eval_every=2_000,
 )
 
+_CIFAR = Config(data="tfds:cifar10", prior_average_decay=0.999)
+_SMOKE_PRIOR = {"prior_layers": 1, "prior_width": 8, "prior_steps": 2, "prior_eval_every": 2}
+
 PRESETS = {
     "digits": Config(),
     "digits_gradient": Config(learning="gradient"),
     "digits_fine": Config(channels=(64,), num_codes=8),
     "digits_pixel_cnn": Config(channels=(64,), num_codes=8, prior="gated_pixel_cnn", prior_width=32, prior_dropout=0.5),
     "digits_dense": Config(network="dense", channels=(256, 256), num_vectors=4, num_codes=128, learning_rate=5e-4),
-    "smoke": Config(
-        channels=(8,),
-        num_blocks=1,
-        num_codes=8,
-        dim=4,
-        num_steps=2,
-        eval_every=2,
-        prior_layers=1,
-        prior_width=8,
-        prior_steps=2,
-        prior_eval_every=2,
+    "smoke": dataclasses.replace(
+        Config(channels=(8,), num_blocks=1, num_codes=8, dim=4, num_steps=2, eval_every=2), **_SMOKE_PRIOR
     ),
     "binarized_mnist": _MNIST,
     "mnist": dataclasses.replace(_MNIST, data="tfds:mnist", likelihood="discretized_logistic"),
-    "cifar10_small": Config(
-        data="tfds:cifar10",
-        channels=(32, 64),
-        num_blocks=1,
-        num_codes=128,
-        num_steps=1_500,
-        eval_every=250,
-        prior_width=96,
-        prior_average_decay=0.999,
-        prior_steps=1_000,
-        prior_eval_every=250,
+    "cifar10_small": dataclasses.replace(
+        _CIFAR, channels=(32, 64), num_blocks=1, num_codes=128, eval_every=250, prior_width=96, prior_eval_every=250
     ),
     "cifar10": Config(
         data="tfds:cifar10",
