@@ -8,7 +8,7 @@ CHECKS = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
     "types": ["pyright", "--pythonpath", sys.executable],
-    "tests": ["pytest", "-n", "2", "--dist", "loadgroup"],
+    "tests": ["pytest", "-n", "2"],
 }
 
 

@@ -7,11 +7,13 @@ convolutional net); with XLA_FLAGS="" in the environment it optimizes as it does
 import os
 import pathlib
 import tempfile
+from typing import Any
 
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import jax
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 CACHE = pathlib.Path(os.environ.get("JGEN_TEST_CACHE", pathlib.Path(tempfile.gettempdir()) / "jgen-test-cache"))
 
@@ -21,12 +23,20 @@ jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one module share a worker where they say no other: what they share is built once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+class Together(LoadScopeScheduling):
+    """Tests of one module share a worker, in the contract suites those of one case: what they share is built once.
+
+    Not `--dist loadgroup`: it appends groups to the ids of tests, which pytest has not let it do since version 9.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, test = nodeid.partition("::")
+        return f"{module}[{test.partition('[')[2].split('-')[-1]}" if module.endswith("_contract.py") else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """What `-n` distributes by."""
+    return Together(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)

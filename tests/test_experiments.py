@@ -19,16 +19,11 @@ from jgen.metrics.measurement import KINDS
 
 pytestmark = pytest.mark.usefixtures("jax_as_it_is")
 ROOT = pathlib.Path(__file__).parent.parent
-# Tests of one system share its smoke run, so they share a worker where there are several.
-SYSTEMS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in catalogue.names()]
-FIRST = {name.split(".")[0]: name for name in reversed(catalogue.names())}.values()
+SYSTEMS = catalogue.names()
+FIRST = {name.split(".")[0]: name for name in reversed(SYSTEMS)}.values()
 """One system of each family."""
-RUNS = [
-    pytest.param(name, marks=[pytest.mark.xdist_group(name), *([] if name in FIRST else [pytest.mark.slow])])
-    for name in catalogue.names()
-]
+RUNS = [pytest.param(name, marks=[] if name in FIRST else [pytest.mark.slow]) for name in SYSTEMS]
 """Of the other systems the default suite traces the smoke preset and compiles nothing; `-m slow` runs it."""
-of_the_vae = pytest.mark.xdist_group("latent.vae")
 SUMMARY = {
     "system": str,
     "id": str,
@@ -154,7 +149,6 @@ def test_same_seed_same_bits(run, tmp_path, name):
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
 
 
-@of_the_vae
 def test_default_directory_and_another_seed(run, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     runner.main(catalogue.load("latent.vae"), ["smoke", "--seed", "3", "--device-count", "1"])
@@ -163,7 +157,6 @@ def test_default_directory_and_another_seed(run, monkeypatch, tmp_path):
     assert other["params_sha256"] != json.loads((run("latent.vae") / "summary.json").read_text())["params_sha256"]
 
 
-@of_the_vae
 def test_finished_run_stays_as_it_is(run, capsys):
     directory = run("latent.vae")
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
@@ -172,7 +165,6 @@ def test_finished_run_stays_as_it_is(run, capsys):
     assert before == {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-@of_the_vae
 def test_another_config_is_refused_with_the_difference(run, capsys):
     directory = str(run("latent.vae"))
     text = refused(capsys, "latent.vae", "smoke", "--workdir", directory, "--num-steps", "3", "--seed", "5")
@@ -246,7 +238,6 @@ def test_refused_run_leaves_its_directory_free(capsys, tmp_path):
     assert smoke("latent.vae", tmp_path)["steps"] == 2
 
 
-@of_the_vae
 def test_devices_do_not_matter(run, tmp_path):
     with process("experiments.latent.vae", "smoke", "--device-count", "2", "--workdir", str(tmp_path)) as two:
         out, err = two.communicate()

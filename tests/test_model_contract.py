@@ -16,8 +16,6 @@ from jgen.checkpoints import Checkpoints
 from jgen.learners import counting
 
 NUM_DEVICES = 8
-ONCE = ("test_a_batch_over_eight_devices_gives_what_one_device_gives",)
-"""A second compilation of the whole training step."""
 
 
 class Subject:
@@ -42,23 +40,10 @@ class Subject:
         return jax.jit(self.model.sample, static_argnums=2)(jax.random.key(5), self.state, num)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=MODELS, ids=lambda case: case.name)
 def subject(request: pytest.FixtureRequest) -> Subject:
     """Parametrized at module scope, so that a model's tests run together and it compiles once."""
     return Subject(request.param)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every model, but `ONCE` by default for one of each: a case named after another one is a variant of it."""
-    if "subject" in metafunc.fixturenames:
-        names, only_once = {case.name for case in MODELS}, metafunc.function.__name__ in ONCE
-
-        def marks(name: str) -> list[pytest.MarkDecorator]:
-            variant = any(name.startswith(f"{other}_") for other in names)
-            return [pytest.mark.xdist_group(f"model {name}"), *([pytest.mark.slow] if only_once and variant else [])]
-
-        params = [pytest.param(case, id=case.name, marks=marks(case.name)) for case in MODELS]
-        metafunc.parametrize("subject", params, indirect=True, scope="module")
 
 
 def spec(tree: Any) -> Any:

@@ -13,7 +13,7 @@ import pytest
 from experiments import __main__ as command
 from experiments import catalogue, readme, records, report, reproduce, runner, tables
 
-pytestmark = [pytest.mark.usefixtures("jax_as_it_is"), pytest.mark.xdist_group("records")]
+pytestmark = pytest.mark.usefixtures("jax_as_it_is")
 ROOT = pathlib.Path(__file__).parent.parent
 
 

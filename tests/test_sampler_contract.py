@@ -22,8 +22,7 @@ from jgen.energy import rbm
 from jgen.math import trees
 from jgen.samplers import metropolis
 
-PARAMS = [pytest.param(case, id=case.name, marks=pytest.mark.xdist_group(f"sampler {case.name}")) for case in SAMPLERS]
-by_name = pytest.mark.parametrize("case", PARAMS)
+by_name = pytest.mark.parametrize("case", SAMPLERS, ids=lambda case: case.name)
 
 
 @functools.cache
