@@ -36,23 +36,9 @@ class Config(image_vae.Dense):
     num_steps: int = 5_000
 
 
-_MNIST = Config(
-    data="tfds:binarized_mnist",
-    likelihood="bernoulli",
-    flow_size=320,
-    latent_size=40,
-    hidden_size=300,
-    gated=True,
-    dropout_rate=0.0,
-    warm_up_steps=10_000,
-    average_decay=0.999,
-    learning_rate=1e-3,
-    weight_decay=0.01,
-    batch_size=100,
-    num_steps=60_000,
-    eval_every=2_500,
-    patience=8,
-    num_importance_samples=5_000,
+_MNIST = dataclasses.replace(
+    Config(flow_size=320, latent_size=40, hidden_size=300, gated=True, warm_up_steps=10_000),
+    **{**image_vae.STATIC_MNIST, "patience": 8},
 )
 
 PRESETS = {

@@ -28,6 +28,20 @@ from jgen.model import Model
 from jgen.train import Experiment
 
 PRIORS = ("standard_normal", "mixture", "vamp")
+STATIC_MNIST = {
+    "data": "tfds:binarized_mnist",
+    "likelihood": "bernoulli",
+    "dropout_rate": 0.0,
+    "average_decay": 0.999,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "batch_size": 100,
+    "num_steps": 60_000,
+    "eval_every": 2_500,
+    "patience": 10,
+    "num_importance_samples": 5_000,
+}
+"""How all of them train on static binarized MNIST, where they do not say otherwise."""
 NUM_POINTS = 1_000
 """Test examples in the picture of the latent space."""
 

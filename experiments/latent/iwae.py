@@ -35,22 +35,9 @@ class Config(image_vae.Dense):
     num_steps: int = 4_000
 
 
-_MNIST = Config(
-    data="tfds:binarized_mnist",
-    likelihood="bernoulli",
-    num_samples=5,
-    latent_size=40,
-    hidden_size=300,
-    gated=True,
-    dropout_rate=0.0,
-    average_decay=0.999,
-    learning_rate=1e-3,
-    weight_decay=0.01,
-    batch_size=100,
-    num_steps=80_000,
-    eval_every=2_500,
-    patience=6,
-    num_importance_samples=5_000,
+_MNIST = dataclasses.replace(
+    Config(num_samples=5, latent_size=40, hidden_size=300, gated=True),
+    **{**image_vae.STATIC_MNIST, "num_steps": 80_000, "patience": 6},
 )
 _DYNAMIC = dataclasses.replace(
     _MNIST, data="tfds:mnist", likelihood="dynamic_bernoulli", weight_decay=0.0, num_steps=100_000
