@@ -929,7 +929,11 @@ MODELS: list[ModelCase] = [
     ModelCase(
         "iwae_vamp",
         lambda: iwae.model(
-            vae.dense((4,), likelihoods.Bernoulli(), 2, prior=priors.Vamp(3), hidden_sizes=(8,)), ADAM, num_samples=3
+            vae.dense((4,), likelihoods.Bernoulli(), 2, prior=priors.Vamp(3), hidden_sizes=(8,)),
+            ADAM,
+            num_samples=3,
+            first_num_samples=2,
+            first_steps=1,
         ),
         binary(4),
     ),

@@ -26,6 +26,10 @@ class Config(image_vae.Dense):
 
     num_samples: int = 10
     """K of the bound that is trained."""
+    first_num_samples: int = 5
+    """K of the first updates."""
+    first_steps: int = 0
+    """How many those are; 0 trains on `num_samples` throughout."""
     estimator: str = "dreg"
     """plain, stl or dreg."""
     prior: str = "standard_normal"
@@ -47,7 +51,7 @@ PRESETS = {
     "digits": Config(),
     "smoke": Config(num_steps=2, eval_every=2, hidden_size=16, num_samples=2, num_importance_samples=4),
     "binarized_mnist": _MNIST,
-    "binarized_mnist_50": dataclasses.replace(_MNIST, num_samples=50),
+    "binarized_mnist_50": dataclasses.replace(_MNIST, num_samples=50, first_steps=30_000, num_steps=42_000),
     "mnist_dynamic": _DYNAMIC,
     "mnist_dynamic_50": dataclasses.replace(_DYNAMIC, num_samples=50, num_steps=1_000_000, eval_every=10_000),
 }
@@ -69,6 +73,8 @@ def build(config: Config, seed: int) -> Experiment:
         networks,
         image_vae.optimizer(config),
         num_samples=config.num_samples,
+        first_num_samples=config.first_num_samples,
+        first_steps=config.first_steps,
         estimator=config.estimator,
         warm_up_steps=config.warm_up_steps,
     )

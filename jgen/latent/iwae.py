@@ -67,6 +67,8 @@ def model(
     optimizer: optax.GradientTransformation,
     *,
     num_samples: int = 50,
+    first_num_samples: int = 5,
+    first_steps: int = 0,
     estimator: str = "dreg",
     beta: float = 1.0,
     warm_up_steps: int = 0,
@@ -79,6 +81,9 @@ def model(
         networks: as in `vae.model`.
         optimizer: any optax optimizer.
         num_samples: K in training.
+        first_num_samples: K of the first `first_steps` updates, which then cost less; what is learned at the end is
+            the bound of `num_samples`.
+        first_steps: 0 trains on `num_samples` throughout.
         estimator: of the encoder's gradient: "plain", "stl" (biased for K > 1) or "dreg".
         beta: the weight of log q − log p inside the weights of the objective.
         warm_up_steps: the weight rises linearly from 0 to β over these updates.
@@ -89,20 +94,33 @@ def model(
         ValueError: an argument is out of its range, or the posterior has no density for the estimator.
     """
     _checks.at_least("num_samples", num_samples, 1)
+    _checks.at_least("first_num_samples", first_num_samples, 1)
+    _checks.at_least("first_steps", first_steps, 0)
     _checks.at_least("beta", beta, 0)
     _checks.at_least("warm_up_steps", warm_up_steps, 0)
     _checks.one_of("estimator", estimator, weights.ESTIMATORS)
-    settings = {"num_samples": num_samples, "estimator": estimator, "beta": beta, "warm_up_steps": warm_up_steps}
-    objective = functools.partial(loss, networks=networks, **settings)
+    settings = {"networks": networks, "estimator": estimator, "beta": beta, "warm_up_steps": warm_up_steps}
     num_bound_samples = num_samples if num_bound_samples is None else num_bound_samples
-    whole = vae.trained_by(objective, networks, optimizer, num_bound_samples=num_bound_samples, axis_name=axis_name)
+    more = {"num_bound_samples": num_bound_samples, "axis_name": axis_name}
+
+    def trained(num: int) -> Model[GradientState]:
+        objective = functools.partial(loss, num_samples=num, **settings)
+        return vae.trained_by(objective, networks, optimizer, **more)
+
+    whole, first = trained(num_samples), trained(first_num_samples)
+
+    def update(key: Key, state: GradientState, batch: Batch) -> tuple[GradientState, Metrics]:
+        random.batch_size(batch)  # raises where this is no batch
+        # Whole updates are chosen between: inside one gradient each branch would keep room for the other's values.
+        early = state.stats[warm_up.STEP] < first_steps
+        return jax.lax.cond(early, first.update, whole.update, key, state, batch)
 
     def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
         one, many = jax.random.split(key)
         bound = vae.iwae_bound(many, state.params, state.stats, batch, networks=networks, num_samples=num_samples)
         return {"negative_bound": -bound, **whole.evaluate(one, state, batch)}
 
-    return dataclasses.replace(whole, evaluate=evaluate)
+    return dataclasses.replace(whole, update=update if first_steps else whole.update, evaluate=evaluate)
 
 
 def _stopped_log_q(params: Params, q: Any, z: Any, networks: Networks) -> Float[Array, "num batch"]:

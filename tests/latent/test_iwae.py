@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,6 +121,24 @@ def test_training_on_the_bound_learns_the_density():
     assert float(bound) > log_p.mean() - 0.01  # the fit to these rows may beat the law that made them
 
 
+def test_the_first_updates_are_those_of_fewer_draws():
+    networks, _, _, x, _ = exact()
+    batch, keys = {"x": jnp.asarray(x)}, jax.random.split(jax.random.key(4), 4)
+
+    def update_of(**settings):
+        return jax.jit(iwae.model(networks, ADAM, **settings).update)
+
+    mixed, few = update_of(num_samples=16, first_num_samples=2, first_steps=3), update_of(num_samples=2)
+    state = other = iwae.model(networks, ADAM).init(jax.random.key(0), batch)
+    for key in keys[:3]:
+        state, other = mixed(key, state, batch)[0], few(key, other, batch)[0]
+    chex.assert_trees_all_close(state, other, rtol=1e-5, atol=1e-7)
+    last = mixed(keys[3], state, batch)[0]
+    chex.assert_trees_all_close(last, update_of(num_samples=16)(keys[3], state, batch)[0], rtol=1e-5, atol=1e-7)
+    with pytest.raises(AssertionError):  # two draws would have led elsewhere
+        chex.assert_trees_all_close(last, few(keys[3], state, batch)[0], rtol=1e-5, atol=1e-7)
+
+
 def test_score_function_has_the_mean_of_the_reparameterized_gradient():
     networks, params, stats, x, _ = exact()
     params, batch = moved(params), {"x": x[:1]}
@@ -148,6 +167,8 @@ def test_score_function_has_the_mean_of_the_reparameterized_gradient():
     ("build", "keywords", "message"),
     [
         (iwae.model, {"num_samples": 0}, "`num_samples` must be at least 1"),
+        (iwae.model, {"first_num_samples": 0}, "`first_num_samples` must be at least 1"),
+        (iwae.model, {"first_steps": -1}, "`first_steps` must be at least 0"),
         (iwae.model, {"estimator": "path"}, "`estimator` must be one of"),
         (iwae.model, {"beta": -1.0}, "`beta` must be at least 0"),
         (iwae.model, {"num_bound_samples": 0}, "`num_bound_samples` must be at least 1"),
