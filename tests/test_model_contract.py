@@ -22,7 +22,9 @@ class Subject:
     """One model with what is compiled once for all of its tests."""
 
     def __init__(self, case: ModelCase) -> None:
-        self.case, self.model, self.batch = case, case.build(), case.batch()
+        self.case, self.model = case, case.build()
+        # Committed to a device, as what a checkpoint gives back: one program serves both.
+        self.batch = jax.device_put(case.batch(), jax.devices()[0])
         self.size = len(next(iter(self.batch.values())))
         self.init, self.update = jax.jit(self.model.init), jax.jit(self.model.update)
         self.evaluate = jax.jit(self.model.evaluate)
