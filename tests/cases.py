@@ -388,7 +388,7 @@ def _vrnn_exact(network: vrnn.Network) -> Callable[[Any, Any], Any]:
                 g = vrnn_network.g_of(network, params, p.mean + jnp.exp(p.log_std) * point[t])
                 raw = vrnn_network.decode(network, params, jnp.concatenate([g, h], axis=-1)[:, None])
                 total = total + framewise.log_prob(network.likelihood, raw, x[:, t : t + 1])[:, 0] * mask[:, t]
-                memory = vrnn_network.advance(network, params, memory, features[:, t], g)
+                memory = vrnn_network.advance(network, params, memory, features[:, t], c, g)
             return total
 
         nodes = quadrature.box(-6.0, 6.0, 41, 2)

@@ -12,14 +12,14 @@ Where log Z is not listed, it is annealed from below and from above, with twice 
 
 Measured with seed 0 on two shared CPU cores, test data:
     digits                   AIS forward 16.55, reverse 16.64 nats                       9 s of training
-    digits_exact             19.42 nats by enumeration (PCD-1; asked 19.26 ± 0.08)       8 s
-    digits_exact_cd25        19.46 nats by enumeration (asked 19.24 ± 0.04)              17 s
-    digits_exact_tempered    19.44 nats by enumeration, 5 replicas                       12 s
+    digits_exact             19.02 nats by enumeration (PCD-1); seeds 1, 2: 18.89, 18.80      3 s
+    digits_exact_cd1         18.79 nats by enumeration                                   9 s
+    digits_exact_cd25        18.80 nats by enumeration; seeds 1, 2: 18.83, 18.87         17 s
+    digits_exact_tempered    19.00 nats by enumeration, 5 replicas                       20 s
     nltcs                    6.02 nats by enumeration; AIS forward 6.05, reverse 5.98    27 s
     binarized_mnist          AIS (14,500 temperatures) forward 87.24 ± 0.16, reverse 87.37      478 s
-The paper of Salakhutdinov and Murray has about 86.34 with CD-25. The figures asked for are those of a NumPy program on
-the same split, whose momentum and weight decay are not known; the exact gradient gets 19.45 here (energy.boltzmann
-restricted), so what differs is not the learner.
+The paper of Salakhutdinov and Murray has about 86.34 with CD-25. A NumPy program on the split of digits_exact had 19.25,
+whose momentum is not known: here it is 0.5; without it the same presets gave 19.42 (PCD-1) and 19.46 (CD-25).
 
 Paper: Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood gradient", 2008.
 """
@@ -79,7 +79,7 @@ _BENCHMARK = Config(
     num_train=1_500,
     cd_steps=1,
     learning_rate=0.1,
-    momentum=0.0,
+    momentum=0.5,
     weight_decay=0.0,
     num_steps=4_500,
     eval_every=1_500,

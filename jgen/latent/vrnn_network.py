@@ -1,9 +1,9 @@
 """The parts of a VRNN: networks of one frame, a recurrent state between frames, and what a whole sequence is given.
 
     g_t = φ_z(z_t),   c = [content, s]: what is said, and a style s ~ N(0, I) of the whole sequence
-    filtering  (VRNN):  p(z_t | h_{t−1}, c),           h_t = cell(φ_x(x_t), g_t, h_{t−1}),
+    filtering  (VRNN):  p(z_t | h_{t−1}, c),           h_t = cell(φ_x(x_t), c, g_t, h_{t−1}),
                         q(z_t | φ_x(x_t), h_{t−1}, c)
-    smoothing  (SRNN):  p(z_t | g_{t−1}, h_{t−1}, c),  h_t = cell(φ_x(x_t), h_{t−1}),
+    smoothing  (SRNN):  p(z_t | g_{t−1}, h_{t−1}, c),  h_t = cell(φ_x(x_t), c, h_{t−1}),
                         q(z_t | a_t, g_{t−1}, c),      a_t = cell([φ_x(x_t), h_{t−1}], a_{t+1});
                         the mean of q is that of p plus what its network returns
     both:               p(x_t | g_t, h_{t−1}, c)
@@ -143,7 +143,7 @@ def initialize(network: Network, key: Key, x: Num[Array, "batch time ..."], mask
     num_features = rows("features", framewise.features(network.likelihood, x).shape[-1])
     num_g = rows("latent_features", network.latent_size) if network.latent_size else 0
     units, given = network.num_units, network.num_contents + network.style_size
-    layer("cell", num_features + (0 if network.smoothing else num_g))
+    layer("cell", num_features + given + (0 if network.smoothing else num_g))
     if network.latent_size:
         rows("prior", units + given + (num_g if network.smoothing else 0))
         rows("posterior", units + given + (num_g if network.smoothing else num_features))
@@ -199,9 +199,9 @@ def posterior(network: Network, params: Params, evidence: Any, h: Any, g: Any, c
     return Gaussian(p.mean + q.mean, q.log_std)
 
 
-def advance(network: Network, params: Params, memory: Memory, feature: Any, g: Any) -> Memory:
+def advance(network: Network, params: Params, memory: Memory, feature: Any, condition: Any, g: Any) -> Memory:
     """The memory after a frame of features φ_x(x_t) and latents g_t."""
-    return advance_with(network, params, memory, into(params, feature), g)
+    return advance_with(network, params, memory, into(params, read(feature, condition)), g)
 
 
 def advance_with(network: Network, params: Params, memory: Memory, pre: Any, g: Any) -> Memory:
@@ -212,10 +212,16 @@ def advance_with(network: Network, params: Params, memory: Memory, pre: Any, g: 
     return Memory(recurrent.CELLS[network.cell][0](pre, state[0] @ own["recurrent"], state), g)
 
 
-def into(params: Params, features: Float[Array, "*batch any"]) -> Float[Array, "*batch gates"]:
-    """What the cell's gates are given of frames."""
+def read(features: Float[Array, "batch *time size"], condition: Float[Array, "batch given"]) -> Any:
+    """[φ_x(x_t), c], what the cell reads of frames beside g_t."""
+    c = condition.reshape(len(condition), *(1,) * (features.ndim - 2), condition.shape[-1])
+    return jnp.concatenate([features, jnp.broadcast_to(c, (*features.shape[:-1], c.shape[-1]))], axis=-1)
+
+
+def into(params: Params, read: Float[Array, "*batch any"]) -> Float[Array, "*batch gates"]:
+    """What the cell's gates are given of what is read."""
     bias = params["cell"]["bias"]
-    return features @ params["cell"]["input"][: features.shape[-1]] + bias.reshape((1,) * (features.ndim - 1) + (-1,))
+    return read @ params["cell"]["input"][: read.shape[-1]] + bias.reshape((1,) * (read.ndim - 1) + (-1,))
 
 
 def condition(network: Network, batch: Any, style: Any = None) -> Float[Array, "batch any"]:

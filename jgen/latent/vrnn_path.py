@@ -55,7 +55,8 @@ def follow(
     features, start = parts.embed(network, params, x), parts.first(network, params, len(x))
     if network.latent_size and not network.smoothing:
         return _filter(network, params, noise, features, condition, dropout, start)
-    states, last = linen.apply(network.layer, params["cell"], {}, _swap(features), start.state)
+    read = parts.read(features, condition)
+    states, last = linen.apply(network.layer, params["cell"], {}, _swap(read), start.state)
     h = _swap(jnp.concatenate([start.state[0][None], states[:-1]]))
     h = h if dropout is None else h * dropout[:, None]
     if network.latent_size:
@@ -120,7 +121,8 @@ def _filter(
         inputs = jnp.concatenate([g, h, condition], axis=-1)
         return parts.advance_with(network, params, memory, pre, g), (z, q, p, inputs)
 
-    last, out = jax.lax.scan(step, start, (_swap(features), _swap(parts.into(params, features)), _swap(noise)))
+    pre = parts.into(params, parts.read(features, condition))
+    last, out = jax.lax.scan(step, start, (_swap(features), _swap(pre), _swap(noise)))
     z, q, p, inputs = jax.tree.map(_swap, out)
     return Path(z, q, p, inputs, last)
 

@@ -51,7 +51,7 @@ def step(
     raw = parts.decode(network, params, jnp.concatenate([g, h, c], axis=-1)[:, None])
     distortion = -framewise.log_prob(network.likelihood, raw, frame[:, None])[:, 0]
     found = Terms(-(rate + distortion), rate, jnp.zeros_like(rate), distortion)
-    return parts.advance(network, params, memory, feature, g), found
+    return parts.advance(network, params, memory, feature, c, g), found
 
 
 def sample(
@@ -102,6 +102,6 @@ def _go_on(key: Key, params: Params, memory: Memory, c: Any, first: int, num: in
         raw = parts.decode(network, params, jnp.concatenate([g, h, c], axis=-1)[:, None])[:, 0]
         frame = network.likelihood.sample(pairs[:, 1], raw)
         feature = parts.embed(network, params, frame[:, None])[:, 0]
-        return parts.advance(network, params, memory, feature, g), frame
+        return parts.advance(network, params, memory, feature, c, g), frame
 
     return jnp.swapaxes(jax.lax.scan(draw, memory, jnp.arange(first, first + num))[1], 0, 1)

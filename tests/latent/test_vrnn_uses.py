@@ -9,7 +9,7 @@ import scipy.stats
 import vrnn_checks as checks
 from stat_checks import check_mean
 
-from jgen.latent import vrnn, vrnn_network
+from jgen.latent import vrnn, vrnn_network, vrnn_path
 from jgen.math import framewise, likelihoods
 from jgen.nets.mlp import MLP
 
@@ -95,6 +95,21 @@ def test_style_does_not_see_the_padding_and_speaks_for_another_label():
     assert draw[0].shape == (4, 6, 3)
     assert np.any(draw[0] != draw[1])
     assert np.any(draw[0] != draw[2])
+
+
+@pytest.mark.parametrize("smoothing", [False, True])
+def test_the_state_remembers_what_was_to_be_said(smoothing):
+    network = tiny(2, num_contents=3, style_size=2, smoothing=smoothing)
+    batch = bits(label=jnp.array([0, 1, 2, 1]))
+    params = trained(network, batch)
+
+    def state(condition):
+        noise = jnp.zeros((*batch["x"].shape[:2], network.latent_size))
+        path = vrnn_path.follow(network, params, noise, batch["x"], jnp.ones(noise.shape[:2]), condition)
+        return path.last.state[0].sum()
+
+    seen = jax.grad(state)(vrnn_network.condition(network, batch, jnp.ones((4, 2))))
+    assert np.all(seen != 0)
 
 
 @pytest.mark.parametrize("kind", ["first_order", "state_space", "smoothing"])

@@ -104,7 +104,7 @@ def styled(length: int) -> tuple[vrnn.Network, Any]:
     total = length + R
     style = Row((length / total,), np.sqrt(R / total))
     network = _network(SAME, SAME, "copy", decoder=Pick(1), latent_size=0, style=style, style_size=1)
-    params = _cell([[0.0]])
+    params = _cell([[0.0], [0.0]])
     return network, params | {"summary": {**params["cell"], "input": jnp.ones((1, 1))}}
 
 
