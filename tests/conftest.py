@@ -1,7 +1,7 @@
 """Strict JAX for every test: no silent rank promotion, eight virtual devices, a persistent compilation cache.
 
-Most of the suite's time is compilation of programs that run once, so XLA optimizes little here (-40 % for a
-convolutional net); with XLA_FLAGS="" in the environment it optimizes as it does for users.
+Most of the suite's time is compilation of programs that run once, so XLA optimizes little here (`xla_flags`); with
+XLA_FLAGS="" in the environment it optimizes as it does for users.
 """
 
 import os
@@ -9,7 +9,9 @@ import pathlib
 import tempfile
 from typing import Any
 
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+import xla_flags
+
+os.environ.setdefault("XLA_FLAGS", xla_flags.known())
 
 import jax
 import pytest
