@@ -142,7 +142,8 @@ def _measure(config: Config, net: Any, model: Any, dataset: Dataset, key: Key, s
             "textbook": (bayes_net.tables(BURGLARY), TEXTBOOK),
             "learned": (net, state.params),
         }.items():
-            chance = float(bayes_inference.by_elimination(one, params, (QUERY,), CALLS).probs[1])
+            ask = jax.jit(functools.partial(bayes_inference.by_elimination, one, query=(QUERY,), evidence=CALLS))
+            chance = float(ask(params=params).probs[1])
             found[f"chance_{name}"] = Measurement(
                 chance, "probability", "exact", "-", f"{asked}, {name} net, elimination"
             )
@@ -167,10 +168,13 @@ def _sampled(key: Key, nums: Any) -> dict[str, list[float]]:
         "rejection": bayes_inference.rejection,
         "likelihood weighting": bayes_inference.likelihood_weighting,
     }.items():
-        asked = [method(net, key, TEXTBOOK, (QUERY,), CALLS, num=num) for num in nums]
-        answers[name] = [float(answer.probs[1]) for answer in asked]
+        answer = jax.jit(
+            functools.partial(method, net, params=TEXTBOOK, query=(QUERY,), evidence=CALLS), static_argnames="num"
+        )
+        answers[name] = [float(answer(key, num=num).probs[1]) for num in nums]
     kernel = gibbs.sampler(bayes_inference.gibbs_blocks(net, TEXTBOOK, CALLS))
-    start = bayes_net.sample(net, key, TEXTBOOK, 1, evidence=CALLS)[0][0].astype(jnp.int32)
+    first = jax.jit(lambda key: bayes_net.sample(net, key, TEXTBOOK, 1, evidence=CALLS)[0])
+    start = first(key)[0].astype(jnp.int32)
     states = jax.jit(
         lambda start: run(key, kernel, kernel.init(key, start), max(nums), keep=lambda state, info: state.position[0])
     )(start)[1]
