@@ -17,8 +17,8 @@ decoder sees the past (`--skip`, after 600) the latents told nothing, 8.5 to 8.7
 speech at most 316.14 nats/frame, 5.701 bits a value, with 20 draws in each frame, ELBO −320.03, 317 s on one core;
 speech_tcn 330.01, 5.951 bits a value, exact, 204 s. strokes (Omniglot) at most 4.821 nats a move with 20 draws in each
 frame, ELBO −4.848, 439 s on one core; 0.26 of its rate of 0.28 nats a move are z^2's; strokes_tcn 4.764, exact, 295 s:
-there the latents do not pay. chorales_tcn 8.515 nats/frame, exact, 287 s on one core: notes that sound together are what
-the latents tie. The presets for a GPU have not been run: no figure of theirs is claimed.
+there the latents do not pay. chorales_tcn 8.515 nats/frame, exact, 287 s on one core: notes that sound together are
+what the latents tie. The presets for a GPU have not been run: no figure of theirs is claimed.
 
 Paper: Aksan and Hilliges, "STCN: Stochastic Temporal Convolutional Networks", 2019.
 """
