@@ -11,7 +11,8 @@ from typing import Any
 
 import xla_flags
 
-os.environ.setdefault("XLA_FLAGS", xla_flags.known())
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = xla_flags.known()
 
 import jax
 import pytest
