@@ -54,6 +54,15 @@ PRESETS = {
     "smoke": Config(num_steps=2, eval_every=2, hidden_size=16, num_samples=2, num_importance_samples=4),
     "binarized_mnist": _MNIST,
     "binarized_mnist_50": dataclasses.replace(_MNIST, num_samples=50, first_steps=30_000, num_steps=42_000),
+    "vamp": dataclasses.replace(
+        _MNIST,
+        num_samples=50,
+        prior="vamp",
+        num_components=200,
+        first_steps=20_000,
+        num_steps=26_000,
+        eval_every=2_000,
+    ),
     "mnist_dynamic": _DYNAMIC,
     "mnist_dynamic_50": dataclasses.replace(_DYNAMIC, num_samples=50, num_steps=1_000_000, eval_every=10_000),
 }
