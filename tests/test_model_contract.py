@@ -24,7 +24,7 @@ class Subject:
     def __init__(self, case: ModelCase) -> None:
         self.case, self.model = case, case.build()
         # Committed to a device, as what a checkpoint gives back: one program serves both.
-        self.batch = jax.device_put(case.batch(), jax.devices()[0])
+        self.batch = {name: jax.device_put(value, jax.devices()[0]) for name, value in case.batch().items()}
         self.size = len(next(iter(self.batch.values())))
         self.init, self.update = jax.jit(self.model.init), jax.jit(self.model.update)
         self.evaluate = jax.jit(self.model.evaluate)
