@@ -3,14 +3,18 @@
     python -m experiments.latent.iwae                                     # 8×8 digits with 17 levels
     python -m experiments.latent.iwae binarized_mnist --data DIR          # four .amat files
 
-Measured (seed 0, two shared CPU cores, test data): digits at most 82.13 nats with 500 importance samples, one-draw ELBO
-−90.39; the VAE of the same size reaches 81.54: with 1,200 images the tighter bound overfits sooner. binarized_mnist,
-K = 5 in training: at most 87.17 nats with 5,000 importance samples, one-draw ELBO −94.40; validation stopped it after
-50,000 of 80,000 steps, 1,030 s of training on one core. binarized_mnist_50, K = 5 and for the last 12,000 steps 50: at
-most 87.10 nats (the paper's 87.1), ELBO −97.20, the state after 32,500 steps, 2,982 s on one core: in training the
-bound goes on to rise (−84.1), on validation data it does not (−89.4): it overfits. mnist_dynamic, K = 5: at most 84.52 nats with 5,000 importance
-samples of one fixed draw of the test bits, one-draw ELBO −90.31, 1,756 s on one core; mnist_dynamic_50 has not been
-run.
+Measured (seed 0, two shared CPU cores, test data, 5,000 importance samples but for the digits):
+
+    digits                at most 82.13 nats (500 importance samples), ELBO −90.39; the VAE of the same size reaches
+                          81.54: with 1,200 images the tighter bound overfits sooner
+    binarized_mnist       K = 5 in training: at most 87.17 nats, ELBO −94.40; stopped by validation after 50,000 of
+                          80,000 steps, 1,030 s on one core
+    binarized_mnist_50    K = 5, then 50 for 12,000 steps: at most 87.10 nats (the paper's 87.1), ELBO −97.20, the state
+                          after 32,500 steps, 2,982 s on one core. It overfits: the bound is −84.1 on training and −89.4
+                          on validation data
+    mnist_dynamic         K = 5: at most 84.52 nats of one fixed draw of the test bits, ELBO −90.31, 1,756 s on one core
+
+mnist_dynamic_50 has not been run.
 
 Paper: Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2016.
 """
