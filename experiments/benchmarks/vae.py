@@ -2,16 +2,17 @@
 
     python -m experiments.benchmarks.vae [--repeats N] [--only dense convolutional ways bound]
 
-`dense` and `convolutional` need PyTorch (the extra `bench`), and its compiler a C++ compiler. Their ratios are times of
-the other over times of jgen within each turn (above 1: jgen is faster). "bare" is the same network, objective and Adam
-as one jitted function without the library. `ways` repeats the convolutional step under options of XLA and in other
-precisions, each in a process of its own. `bound` evaluates the importance-weighted bound of K draws: the memory that
-the compiled program asks for, and images per second. Run it on an idle machine.
+`dense` and `convolutional` need PyTorch (the extra `bench`), and its compiler a C++ compiler. Their ratios are median
+times of the other over those of jgen (above 1: jgen is faster). "bare" is the same network, objective and Adam as one
+jitted function without the library. `ways` repeats the convolutional step under options of XLA and in other precisions,
+each in a process of its own. `bound` evaluates the importance-weighted bound of K draws: the memory that the compiled
+program asks for, and images per second. Run it on an idle machine.
 
-Measured on two idle CPU cores, jax 0.10.2, torch 2.13.0: dense 8.3 ms, PyTorch eager 1.37 and compiled 1.12 times that,
-the bare step 0.69; convolutional 72 ms, PyTorch 0.31 and 0.35, the bare step 0.92; of the ways none gains more than a
-tenth (wider vectors 1.10, XNNPACK 1.02). The bound asks for 48.7 MB with 50, 500 and 5,000 draws, at 2,982, 482 and 51
-images per second.
+Measured twice on two idle CPU cores, 40 repeats, jax 0.10.2, torch 2.13.0: dense 4.1 ms, PyTorch eager 1.98 and 1.94,
+compiled 1.97 and 1.93 times that, the bare step 0.95 and 0.96; convolutional 64 ms, PyTorch 0.29 and 0.35, the bare
+step 1.00. Where the four took turns, each step of jgen right after one of PyTorch, dense took 7.8 ms: eager 1.32 and
+compiled 1.08 times that. Of the ways none gains more than a tenth (wider vectors 1.10, XNNPACK 1.02). The bound asks
+for 48.7 MB with 50, 500 and 5,000 draws, at 2,982, 482 and 51 images per second.
 """
 
 import functools
@@ -150,17 +151,22 @@ def torch_step(kind: str, *, compiled: bool) -> Callable[[], Any]:
 
 
 def steps(kind: str, repeats: int) -> None:
-    """Prints one row per side."""
-    sides = {
-        "jgen": ours(kind),
-        "bare": bare(kind),
-        "PyTorch eager": torch_step(kind, compiled=False),
-        "PyTorch compiled": torch_step(kind, compiled=True),
-    }
-    found = timing.take_turns({name: timing.clock(step) for name, step in sides.items()}, repeats, warm_up=3)
+    """Prints one row per side; the steps of each library take turns among themselves.
+
+    Not with those of the other: PyTorch's threads go on spinning for a while after its step, which doubles the time of
+    whatever comes next.
+    """
+    groups: list[dict[str, Callable[[], Any]]] = [
+        {"jgen": ours(kind), "bare": bare(kind)},
+        {"PyTorch eager": torch_step(kind, compiled=False), "PyTorch compiled": torch_step(kind, compiled=True)},
+    ]
+    found: dict[str, list[float]] = {}
+    for sides in groups:
+        found |= timing.take_turns({name: timing.clock(step) for name, step in sides.items()}, repeats, warm_up=3)
+    medians = {name: statistics.median(own) for name, own in found.items()}
     rows = [
-        {"step": f"{kind}, {name}", "ms": 1e3 * statistics.median(own), "ratio": timing.ratio(own, found["jgen"])}
-        for name, own in found.items()
+        {"step": f"{kind}, {name}", "ms": 1e3 * median, "ratio": median / medians["jgen"]}
+        for name, median in medians.items()
     ]
     timing.report(f"vae {kind}", rows, repeats=repeats, batch=BATCH)
 
