@@ -1,7 +1,9 @@
 """L6: importance weighted autoencoder.
 
     python -m experiments.latent.iwae                                     # 8×8 digits with 17 levels
-    python -m experiments.latent.iwae binarized_mnist --data DIR          # four .amat files
+    python -m experiments.latent.iwae binarized_mnist --data DIR          # four .amat files; _50 for K = 50 at the end
+    python -m experiments.latent.iwae vamp --data DIR                     # K = 50 at the end, under the VampPrior
+    python -m experiments.latent.iwae mnist_dynamic --data DIR            # MNIST's idx files, bits drawn anew
 
 Measured (seed 0, two shared CPU cores, test data, 5,000 importance samples but for the digits):
 

@@ -100,27 +100,36 @@ def model(
     _checks.at_least("warm_up_steps", warm_up_steps, 0)
     _checks.one_of("estimator", estimator, weights.ESTIMATORS)
     settings = {"networks": networks, "estimator": estimator, "beta": beta, "warm_up_steps": warm_up_steps}
-    num_bound_samples = num_samples if num_bound_samples is None else num_bound_samples
-    more = {"num_bound_samples": num_bound_samples, "axis_name": axis_name}
+    more = {
+        "num_bound_samples": num_samples if num_bound_samples is None else num_bound_samples,
+        "axis_name": axis_name,
+    }
 
     def trained(num: int) -> Model[GradientState]:
-        objective = functools.partial(loss, num_samples=num, **settings)
-        return vae.trained_by(objective, networks, optimizer, **more)
+        return vae.trained_by(functools.partial(loss, num_samples=num, **settings), networks, optimizer, **more)
 
-    whole, first = trained(num_samples), trained(first_num_samples)
-
-    def update(key: Key, state: GradientState, batch: Batch) -> tuple[GradientState, Metrics]:
-        random.batch_size(batch)  # raises where this is no batch
-        # Whole updates are chosen between: inside one gradient each branch would keep room for the other's values.
-        early = state.stats[warm_up.STEP] < first_steps
-        return jax.lax.cond(early, first.update, whole.update, key, state, batch)
+    whole = trained(num_samples)
 
     def evaluate(key: Key, state: GradientState, batch: Batch) -> Metrics:
         one, many = jax.random.split(key)
         bound = vae.iwae_bound(many, state.params, state.stats, batch, networks=networks, num_samples=num_samples)
         return {"negative_bound": -bound, **whole.evaluate(one, state, batch)}
 
-    return dataclasses.replace(whole, update=update if first_steps else whole.update, evaluate=evaluate)
+    found = dataclasses.replace(whole, evaluate=evaluate)
+    return _after(found, trained(first_num_samples), first_steps) if first_steps else found
+
+
+def _after(model: Model[GradientState], first: Model[GradientState], num_steps: int) -> Model[GradientState]:
+    """`model`, whose first `num_steps` updates are those of `first`.
+
+    Whole updates are chosen between: inside one gradient each branch would keep room for the other's values.
+    """
+
+    def update(key: Key, state: GradientState, batch: Batch) -> tuple[GradientState, Metrics]:
+        random.batch_size(batch)  # raises where this is no batch
+        return jax.lax.cond(state.stats[warm_up.STEP] < num_steps, first.update, model.update, key, state, batch)
+
+    return dataclasses.replace(model, update=update)
 
 
 def _stopped_log_q(params: Params, q: Any, z: Any, networks: Networks) -> Float[Array, "num batch"]:
