@@ -10,9 +10,10 @@ program asks for, and images per second. Run it on an idle machine.
 
 Measured twice on two idle CPU cores, 40 repeats, jax 0.10.2, torch 2.13.0: dense 4.1 ms, PyTorch eager 1.98 and 1.94,
 compiled 1.97 and 1.93 times that, the bare step 0.95 and 0.96; convolutional 64 ms, PyTorch 0.29 and 0.35, the bare
-step 1.00. Where the four took turns, each step of jgen right after one of PyTorch, dense took 7.8 ms: eager 1.32 and
-compiled 1.08 times that. Of the ways none gains more than a tenth (wider vectors 1.10, XNNPACK 1.02). The bound asks
-for 48.7 MB with 50, 500 and 5,000 draws, at 2,982, 482 and 51 images per second.
+step 1.00. Where jgen and PyTorch took turns, dense took 7.4 to 8.1 ms, eager 1.07 to 1.32 (four runs) and compiled 1.01
+to 1.08 times that (three); with OMP_WAIT_POLICY=PASSIVE, so that PyTorch's threads do not spin, 4.4 ms and eager 2.8
+times that. Of the ways none gains more than a tenth (wider vectors 1.10, XNNPACK 1.02). The bound asks for 48.7 MB with
+50, 500 and 5,000 draws, at 2,982, 482 and 51 images per second.
 """
 
 import functools
