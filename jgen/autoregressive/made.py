@@ -111,7 +111,7 @@ def sample(
 
     def one(key: Key, weights: Any, known: Any) -> Any:
         component_key, noise_key = jax.random.split(key)
-        c = jax.random.categorical(component_key, weights)
+        c = jax.random.categorical(component_key, weights) if num_masks > 1 else 0  # of one, all share what they gather
         steps = jax.tree.map(lambda rows: jnp.asarray(rows)[c], table)
         return _draw(module, noise_key, params, steps, jnp.asarray(given), known)
 
