@@ -91,7 +91,7 @@ def build(config: Config, seed: int) -> Experiment:
         sizes = {name: getattr(config, name) for name in names}
         return gated_pixel_cnn.network(shape, levels, num_classes=num_classes, **sizes)
 
-    return images.experiment(config, seed, network_of, conditional=config.conditional, sweeps=True)
+    return images.experiment(config, seed, network_of, conditional=config.conditional, passes=True)
 
 
 SYSTEM = System(

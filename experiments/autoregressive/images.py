@@ -13,6 +13,7 @@ import optax
 
 from experiments import pictures
 from experiments.autoregressive import fields
+from experiments.autoregressive.rows import sweeps
 from jgen._types import Key
 from jgen.autoregressive import raster
 from jgen.data import load, transforms
@@ -59,7 +60,7 @@ def experiment(
     network_of: Callable[[tuple[int, ...], int, int | None], raster.Network],
     *,
     conditional: bool = False,
-    sweeps: bool = False,
+    passes: bool = False,
 ) -> Experiment:
     """Maximum likelihood of images by the network that `network_of` (shape, levels, num_classes) gives.
 
@@ -68,7 +69,7 @@ def experiment(
         seed: of the data.
         network_of: builds the network once the data's shape and levels are known.
         conditional: learn p(x | label); `num_classes` is None otherwise.
-        sweeps: also measure how many fixed-point sweeps a sample of the trained model takes.
+        passes: also measure how many fixed-point sweeps a sample of the trained model takes.
 
     Raises:
         ValueError: the data have no levels, are no images, or have no labels where `conditional`.
@@ -87,7 +88,7 @@ def experiment(
         model,
         data,
         config.num_steps,
-        functools.partial(_measure, config, network, data, dataset, sweeps),
+        functools.partial(_measure, config, network, data, dataset, passes),
         functools.partial(_draw, model, network, data),
         eval_every=config.eval_every,
         select=None if config.use_valid else "nll",
@@ -135,7 +136,7 @@ def kernels(params: Any) -> Any:
 
 
 def _measure(
-    config: Config, network: raster.Network, data: Data, dataset: Dataset, sweeps: bool, key: Key, state: Any
+    config: Config, network: raster.Network, data: Data, dataset: Dataset, passes: bool, key: Key, state: Any
 ) -> dict[str, Measurement]:
     log_prob = jax.jit(functools.partial(raster.log_prob, network))
     batches = data.batches("test")
@@ -148,7 +149,7 @@ def _measure(
         "bits_per_dim": Measurement(float(bits), "bits/dim", "exact", "test", protocol),
         "receptive_field": _field(network, state, *_few(data, network, NUM_WATCHED)),
     }
-    return {**found, **_sweeps(network, key, state)} if sweeps else found
+    return {**found, **_passes(network, key, state)} if passes else found
 
 
 def _protocol(config: Config, network: raster.Network, dataset: Dataset) -> str:
@@ -172,15 +173,11 @@ def _field(network: raster.Network, state: Any, x: Any, label: Any) -> Measureme
     return Measurement(float(seen), "inputs", "none", "test", protocol)
 
 
-def _sweeps(network: raster.Network, key: Key, state: Any) -> dict[str, Measurement]:
+def _passes(network: raster.Network, key: Key, state: Any) -> dict[str, Measurement]:
     """How many passes over whole images fixed-point sampling takes."""
     draw = functools.partial(raster.fixed_point, network, num=NUM_IMAGES, label=_shown_labels(network))
     taken = np.asarray(jax.jit(draw)(key, state.params)[1])
-    protocol = f"fixed-point sampling of {NUM_IMAGES} images of {int(np.prod(network.shape))} positions"
-    return {
-        "sweeps_mean": Measurement(float(taken.mean()), "sweeps", "none", "-", protocol),
-        "sweeps_max": Measurement(float(taken.max()), "sweeps", "none", "-", protocol),
-    }
+    return sweeps(taken, f"images of {int(np.prod(network.shape))} positions")
 
 
 def _shown_labels(network: raster.Network) -> Any:

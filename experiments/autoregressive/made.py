@@ -13,14 +13,18 @@ Paper: Germain, Gregor, Murray, Larochelle, "MADE: Masked Autoencoder for Distri
 """
 
 import dataclasses
+import functools
 from typing import Any
 
+import jax
 import optax
 
 from experiments.autoregressive import debd, rows
 from experiments.runner import main
 from experiments.system import System
+from jgen._types import Key
 from jgen.autoregressive import made
+from jgen.metrics.measurement import Measurement
 from jgen.model import Model
 from jgen.train import Experiment
 
@@ -81,7 +85,18 @@ def build(config: Config, seed: int) -> Experiment:
             mask_seed=seed,
         )
 
-    return rows.experiment(config, seed, model_of, protocol=f"mixture of {config.num_masks} orders")
+    experiment = rows.experiment(config, seed, model_of, protocol=f"mixture of {config.num_masks} orders")
+    return dataclasses.replace(experiment, measure=functools.partial(_measure, config, seed, experiment.measure))
+
+
+def _measure(config: Config, seed: int, likelihoods: Any, key: Key, state: Any) -> dict[str, Measurement]:
+    """What every model of rows reports, and the passes that fixed-point sampling takes."""
+    sizes = (config.hidden_size,) * config.num_layers
+    num_inputs = state.params["output"]["bias"].shape[0]
+    wiring = made.degrees(seed, num_inputs, sizes, num_masks=config.num_masks, order=config.order)
+    module = made.MADE(sizes, direct=config.direct)
+    draw = jax.jit(lambda params: made.fixed_point(module, key, params, wiring, rows.NUM_ROWS)[1])
+    return {**likelihoods(key, state), **rows.sweeps(draw(state.params), f"rows of {num_inputs} values")}
 
 
 SYSTEM = System(

@@ -92,7 +92,7 @@ def build(config: Config, seed: int) -> Experiment:
         names = ("features", "num_blocks", "first_size", "size", "head_features", "dropout_rate")
         return pixel_cnn.network(shape, levels, **{name: getattr(config, name) for name in names})
 
-    return images.experiment(config, seed, network_of, sweeps=True)
+    return images.experiment(config, seed, network_of, passes=True)
 
 
 _MNIST = {"nll": {"value": 81.30, "source": "van den Oord et al., 2016", "protocol": "static binarized MNIST, test"}}

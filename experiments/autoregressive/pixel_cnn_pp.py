@@ -79,7 +79,7 @@ def build(config: Config, seed: int) -> Experiment:
         names = ("features", "num_blocks", "num_resolutions", "num_components", "dropout_rate")
         return pixel_cnn_pp.network(shape, levels, **{name: getattr(config, name) for name in names})
 
-    return images.experiment(config, seed, network_of, sweeps=True)
+    return images.experiment(config, seed, network_of, passes=True)
 
 
 SYSTEM = System(

@@ -149,6 +149,15 @@ def _measure(
     }
 
 
+def sweeps(taken: Any, what: str) -> dict[str, Measurement]:
+    """How many passes over whole examples fixed-point sampling took: one count per drawn example, of `what`."""
+    protocol = f"fixed-point sampling of {len(taken)} {what}"
+    return {
+        "sweeps_mean": Measurement(float(np.mean(taken)), "sweeps", "none", "-", protocol),
+        "sweeps_max": Measurement(float(np.max(taken)), "sweeps", "none", "-", protocol),
+    }
+
+
 def samples(model: Any, data: Data, dataset: Dataset, key: Key, state: Any, directory: pathlib.Path) -> None:
     """Writes 64 samples as images; those of a table as the rows of one image."""
     del data

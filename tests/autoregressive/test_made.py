@@ -1,5 +1,6 @@
 """MADE: strictly triangular Jacobians, exact normalization, cached sampling = naive sampling."""
 
+import functools
 import itertools
 
 import jax
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 from jgen import linen
-from jgen.autoregressive import made
+from jgen.autoregressive import fixed_order, made
 from jgen.math import discrete
 from jgen.nets import masked
 
@@ -118,6 +119,34 @@ def test_cached_samples_are_the_naive_ones(levels, monkeypatch):
 
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), jnp.arange(num))
     np.testing.assert_array_equal(cached, jax.jit(jax.vmap(lambda key: naive(key, wiring)))(keys))
+
+
+@pytest.mark.parametrize(("levels", "num_masks"), [(2, 1), (2, 3), (3, 3)])
+def test_all_methods_draw_the_same_vectors(levels, num_masks):
+    module, wiring, params = build(6, levels, num_masks=num_masks)
+    draw = functools.partial(made.sample, module, jax.random.key(3), params, wiring, 40)
+    cached, naive = (np.asarray(jax.jit(functools.partial(draw, method=m))()) for m in ("cached", "naive"))
+    np.testing.assert_array_equal(cached, naive)
+    x, sweeps = jax.jit(lambda key: made.fixed_point(module, key, params, wiring, 40))(jax.random.key(3))
+    np.testing.assert_array_equal(cached, x)
+    assert x.dtype == cached.dtype
+    assert 1 < np.max(sweeps) <= 6
+
+
+def test_all_methods_complete_alike():
+    module, wiring, params = build(6, num_masks=2, order="natural")
+    known, mask = every(6)[:40], np.arange(6) < 3
+    draw = functools.partial(made.sample, module, jax.random.key(3), params, wiring, 40, known=known, mask=mask)
+    cached, naive, jacobi = (np.asarray(jax.jit(functools.partial(draw, method=m))()) for m in fixed_order.METHODS)
+    np.testing.assert_array_equal(cached[:, :3], known[:, :3])
+    np.testing.assert_array_equal(cached, naive)
+    np.testing.assert_array_equal(cached, jacobi)
+
+
+def test_an_unknown_method_is_refused():
+    module, wiring, params = build(4)
+    with pytest.raises(ValueError, match="`method` must be one of"):
+        made.sample(module, jax.random.key(0), params, wiring, 1, method="parallel")
 
 
 def test_completion_follows_the_conditional():
