@@ -44,9 +44,10 @@ _MNIST = Config(
     first_size=7,
     head_features=32,
     dropout_rate=0.0,
-    average_decay=0.999,
-    num_steps=20_000,
-    eval_every=1_000,
+    batch_size=32,
+    average_decay=0.995,
+    num_steps=1_500,
+    eval_every=500,
 )
 _PAPER = dataclasses.replace(
     _MNIST,

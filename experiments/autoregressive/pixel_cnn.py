@@ -43,14 +43,13 @@ PRESETS = {
     "binarized_mnist": Config(
         data="tfds:binarized_mnist",
         features=32,
-        num_blocks=15,
+        num_blocks=8,
         first_size=7,
         head_features=32,
         dropout_rate=0.0,
-        learning_rate=2e-3,
-        batch_size=64,
-        average_decay=0.999,
-        num_steps=20_000,
+        batch_size=32,
+        average_decay=0.995,
+        num_steps=3_000,
         eval_every=1_000,
     ),
     "paper": Config(

@@ -42,9 +42,10 @@ PRESETS = {
         features=32,
         num_layers=1,
         learning_rate=4e-3,
-        average_decay=0.995,
-        num_steps=3_900,
-        eval_every=390,
+        batch_size=32,
+        average_decay=0.99,
+        num_steps=1_200,
+        eval_every=400,
     ),
     "paper": Config(
         data="tfds:binarized_mnist",

@@ -90,7 +90,7 @@ PRESETS = {
         weight_decay=1e-4,
         batch_size=8,
         eval_batch_size=8,
-        num_steps=7_900,
+        num_steps=1_185,
         eval_every=395,
         patience=10,
     ),
