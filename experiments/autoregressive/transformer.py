@@ -11,6 +11,7 @@ reports it, and the sliding window with half an overlap. Both count every charac
 Measured (seed 0, two CPU cores under heavy load, test data, exact): text 1.260 nats/char by the sliding window, 1.303
 by the window mean, 279 s (recurrent model with a carried state: 1.270; interpolated counts of order 3: 1.440).
 tiny_shakespeare, on one shared core: 1.473 and 1.497, 4,191 s (recurrent model: 1.471; counts of order 4: 1.669).
+names, each different one once: 1.979 nats/char with the ends counted, 483 s on one core.
 
 Papers: Vaswani et al., "Attention Is All You Need", 2017; Radford et al., GPT-2, 2019; Karpathy, nanoGPT, 2022.
 """
@@ -115,7 +116,8 @@ PRESETS = {
         lines=True,
         test_share=0.05,
         num_layers=4,
-        width=64,
+        width=96,
+        dropout_rate=0.1,
         weight_decay=0.01,
         batch_size=64,
         num_steps=6_000,
