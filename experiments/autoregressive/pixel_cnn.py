@@ -7,8 +7,8 @@ Measured (seed 0, two CPU cores shared with other trainings, test data, exact): 
 bits/dim, 106 s; fixed-point sampling takes 14.0 sweeps on average, 18 at most, where 64 are the bound. binarized_mnist
 (two epochs on a CPU core, 8 min) 90.32 nats (s.e. 0.21), 35.8 sweeps on average, 50 at most, where 784 are the bound.
 
-The centre sees 33 of the 36 inputs before it on digits, 228 of 406 in binarized_mnist, 351 in paper, 450 of 528 pixels in
-cifar10; what is missing is the blind spot to the upper right.
+The centre sees 33 of the 36 inputs before it on digits, 228 of 406 in binarized_mnist, 351 in paper, 450 of 528 pixels
+in cifar10; what is missing is the blind spot to the upper right, and what eight layers do not reach.
 
 Paper: van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016.
 """
