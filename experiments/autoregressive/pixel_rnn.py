@@ -4,7 +4,8 @@
     python -m experiments.autoregressive.pixel_rnn digits_row                 # Row
     python -m experiments.autoregressive.pixel_rnn binarized_mnist --data DIR # the .amat files, or tfds:binarized_mnist
 
-Measured (seed 0, two CPU cores, test data, exact): digits (Diagonal) 86.23 nats (s.e. 0.64), 1.944 bits/dim, 54 s.
+Measured (seed 0, two CPU cores, test data, exact): digits (Diagonal) 86.23 nats (s.e. 0.64), 1.944 bits/dim, 54 s;
+binarized_mnist (one layer, three quarters of an epoch on a CPU core, 8 min) 87.41 nats (s.e. 0.21).
 With a first kernel of 7×7 on 28×28 seven layers of Row LSTM see 74 % of all earlier pixels, the Diagonal BiLSTM 99.8 %.
 
 Paper: van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016.
