@@ -10,7 +10,8 @@ estimate of the mean over all orders (which no ensemble of them is worse than on
 `--exact --num-orders 1` adds the exact value.
 
 Measured (seed 0, two shared CPU cores, test data, exact): digits 89.41 nats (s.e. 0.60) with 8 orders, 2.016 bits/dim,
-90.51 nats on average with one order, 76 s.
+90.51 nats on average with one order, 76 s. binarized_mnist (a small net, five epochs on a CPU core, 8 min): 95.55 nats
+(s.e. 0.23) on average over all orders, an estimate.
 
 Paper: Uria, Côté, Gregor, Murray, Larochelle, "Neural Autoregressive Distribution Estimation", 2016.
 """

@@ -7,9 +7,10 @@ from a 10-layer dilated WaveNet; 64 texts of 256 tokens from a 4-layer Transform
 sampler, measured. What takes one pass per position is computed from a measured pass, times the number of positions:
 "naive" is jgen's pass (of the full length: shapes are static), "torch" PyTorch's eager one, for sequences over the
 prefix alone, at the mean of its lengths. NADE's naive form recomputes the hidden layer from all earlier pixels.
-Measured (two CPU cores, quiet, 2 turns), naive / cached and torch / cached: NADE 31 and 20, MADE 17 and 15, PixelCNN
-573 and 454, gated PixelCNN 553 and 599, WaveNet 188 and 175, Transformer 96 and 21. MADE's naive sampler has 784 passes
-of 0.4 M products, all of which the cache does once; what is left of its time is 784 steps of gathers, not products.
+Measured (two CPU cores, quiet, 2 turns), naive / cached and torch / cached: NADE 31 and 20, PixelCNN 573
+and 454, gated PixelCNN 553 and 599, WaveNet 188 and 175, Transformer 96 and 21; MADE later, by itself, 3 turns, 124 and
+82, of which a factor of 2 is PyTorch's: its threads still wait while jgen's pass is timed (57 without it in the
+process). That is of one order, whose examples gather the same weights; of several, each gathers its own.
 Prints seconds, and the medians of naive / cached and torch / cached within each turn, as a table and as JSON.
 """
 

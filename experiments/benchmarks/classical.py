@@ -7,9 +7,9 @@ or of relative Newton steps. scikit-learn runs with all BLAS threads and with on
 wait for one another cost it a factor; the ratios are to the faster of the two. For ICA the Amari distance that was
 reached stands beside the time: a round of Newton's is not a round of FastICA.
 
-Measured on two cores that much else was using, the time of scikit-learn's faster way over jgen's: EM 0.8 (5.6 of its
-default with all threads; both end at a mean log p of −211.17), PCA 1.5, ICA 0.9 and 1.4 in two runs (Amari distances of
-0.0084 for jgen and 0.0094).
+Measured on two quiet cores, the time of scikit-learn's faster way over jgen's: EM 1.38 (3.4 of its default with all
+threads; both end at a mean log p of −211.17), PCA 1.3, ICA 1.01 (3.3 of its default; Amari distances of 0.0084 for jgen
+and 0.0094).
 """
 
 import dataclasses
