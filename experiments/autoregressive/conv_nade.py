@@ -42,6 +42,20 @@ class Config(subsets.Config):
     eval_every: int = 150
 
 
+_MNIST = Config(
+    data="tfds:binarized_mnist",
+    binarized=True,
+    features=16,
+    kernels=(8, 4),
+    hidden_size=500,
+    weight_decay=0.0,
+    num_orders=1,
+    exact=False,
+    valid_draws=4,
+    average_decay=0.995,
+    num_steps=2_500,
+    eval_every=500,
+)
 PRESETS = {
     "digits": Config(),
     "binarized": Config(binarized=True),
@@ -56,30 +70,11 @@ PRESETS = {
         test_draws=1,
         binarized=True,
     ),
-    "binarized_mnist": Config(
-        data="tfds:binarized_mnist",
-        binarized=True,
-        features=16,
-        kernels=(8, 4),
-        hidden_size=500,
-        weight_decay=0.0,
-        num_orders=1,
-        exact=False,
-        valid_draws=4,
-        average_decay=0.995,
-        num_steps=2_500,
-        eval_every=500,
-    ),
-    "paper": Config(
-        data="tfds:binarized_mnist",
-        binarized=True,
+    "binarized_mnist": _MNIST,
+    "paper": dataclasses.replace(
+        _MNIST,
         features=64,
         kernels=(8, 4, 6, 7),
-        hidden_size=500,
-        weight_decay=0.0,
-        num_orders=1,
-        exact=False,
-        valid_draws=4,
         test_draws=64,
         learning_rate=1e-4,
         average_decay=0.0,

@@ -9,8 +9,9 @@ sampler, measured. What takes one pass per position is computed from a measured 
 prefix alone, at the mean of its lengths. NADE's naive form recomputes the hidden layer from all earlier pixels.
 Measured (two CPU cores, quiet, 2 turns), naive / cached and torch / cached: NADE 31 and 20, PixelCNN 573
 and 454, gated PixelCNN 553 and 599, WaveNet 188 and 175, Transformer 96 and 21; MADE later, by itself, 3 turns, 124 and
-82, of which a factor of 2 is PyTorch's: its threads still wait while jgen's pass is timed (57 without it in the
-process). That is of one order, whose examples gather the same weights; of several, each gathers its own.
+82. PyTorch's threads, which still wait while jgen's pass is timed, slow that more than the draw: without PyTorch in the
+process MADE's naive / cached is 38 and 42 (two runs; 8.1 ms cached). That is of one order, whose examples gather the
+same weights; of several, each gathers its own.
 Prints seconds, and the medians of naive / cached and torch / cached within each turn, as a table and as JSON.
 """
 

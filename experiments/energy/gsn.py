@@ -68,26 +68,20 @@ class Config:
     num_bound_chains: int = 100
 
 
+_MNIST = Config(
+    data="tfds:binarized_mnist",
+    threshold=1,
+    layers=(500, 500, 500),
+    noise_std=2.0,
+    num_steps=8_000,
+    eval_every=8_000,
+)
 PRESETS = {
     "digits": Config(),
     "exact": Config(side=2, layers=(64,), noise_std=0.0, corruption=0.05, num_walkback=1, num_steps=30_000),
     "smoke": Config(layers=(8, 8), num_steps=2, eval_every=2, sample_steps=2, num_bound_samples=10, num_bound_chains=5),
-    "binarized_mnist": Config(
-        data="tfds:binarized_mnist",
-        threshold=1,
-        layers=(500, 500, 500),
-        noise_std=2.0,
-        num_steps=8_000,
-        eval_every=8_000,
-    ),
-    "paper": Config(
-        data="tfds:binarized_mnist",
-        threshold=1,
-        layers=(1_500, 1_500, 1_500),
-        noise_std=2.0,
-        num_steps=250_000,
-        eval_every=5_000,
-    ),
+    "binarized_mnist": _MNIST,
+    "paper": dataclasses.replace(_MNIST, layers=(1_500, 1_500, 1_500), num_steps=250_000, eval_every=5_000),
 }
 
 
