@@ -1,7 +1,7 @@
 """E3: deep belief net: greedy layers, then up–down learning.
 
     python -m experiments.energy.dbn                                   # 8×8 digits at threshold 8, 100 and 100 units
-    python -m experiments.energy.dbn binarized_mnist --data DIR        # 500 and 2,000; the .amat files, or tfds:...
+    python -m experiments.energy.dbn binarized_mnist --data DIR        # 500 and 1,000; the .amat files, or tfds:...
 
 The reported number is the variational bound, with log Z of the RBM on top by annealing from both sides; beside it the
 importance-weighted estimate of the same draws of q, which lies between the bound and log p in mean.
@@ -46,8 +46,10 @@ class Config(machines.AnnealedConfig):
     persistent: bool = True
     cd_steps: int = 5
     num_chains: int = 100
-    learning_rate: float = 0.05
-    """Of every layer; falls linearly to 0."""
+    learning_rates: tuple[float, ...] = (0.05, 0.05)
+    """Of each layer; falls linearly to 0, that of the last one over up–down learning too."""
+    start_tied: bool = False
+    """Layers above the first start as the one below upside down, where they leave the likelihood as it is."""
     tuning_rate: float = 0.01
     """Of up–down learning; falls linearly to 0."""
     momentum: float = 0.5
@@ -66,9 +68,12 @@ PRESETS = {
     "binarized_mnist": Config(
         data="tfds:binarized_mnist",
         threshold=1,
-        hidden_sizes=(500, 2_000),
-        layer_steps=(50_000, 50_000),
-        num_steps=150_000,
+        hidden_sizes=(500, 1_000),
+        layer_steps=(100_000, 10_000),
+        learning_rates=(0.05, 5e-4),
+        start_tied=True,
+        tuning_rate=0.03,
+        num_steps=130_000,
         eval_every=10_000,
         num_temperatures=3_625,
         tolerance=0.25,
@@ -79,13 +84,17 @@ PRESETS = {
 def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
     rows = machines.load_rows(config, seed)
-    if len(config.layer_steps) != len(config.hidden_sizes):
-        raise ValueError(f"`layer_steps` must name {len(config.hidden_sizes)} layers, got {config.layer_steps}.")
-    layers = [
-        Layer(size, machines.falling_sgd(config.learning_rate, config.momentum, num), num)
-        for size, num in zip(config.hidden_sizes, config.layer_steps, strict=True)
-    ]
+    for name in ("layer_steps", "learning_rates"):
+        if len(getattr(config, name)) != len(config.hidden_sizes):
+            raise ValueError(f"`{name}` must name {len(config.hidden_sizes)} layers, got {getattr(config, name)}.")
     num_tuning = config.num_steps - sum(config.layer_steps)
+    falls = [*config.layer_steps[:-1], config.layer_steps[-1] + max(num_tuning, 0)]
+    layers = [
+        Layer(size, machines.falling_sgd(rate, config.momentum, fall), num)
+        for size, rate, fall, num in zip(
+            config.hidden_sizes, config.learning_rates, falls, config.layer_steps, strict=True
+        )
+    ]
     model = dbn.model(
         rows.size,
         layers,
@@ -93,6 +102,7 @@ def build(config: Config, seed: int) -> Experiment:
         num_chains=config.num_chains,
         num_steps=config.cd_steps,
         persistent=config.persistent,
+        start_tied=config.start_tied,
         weight_decay=config.weight_decay,
     )
     found = machines.annealed(config, seed, functools.partial(_particles, config, rows), _walk)

@@ -25,7 +25,7 @@ from jgen._types import Batch, Key, Keys, Metrics, Scalar
 from jgen.energy import rbm, stack
 from jgen.energy.rbm import RBM
 from jgen.energy.stack import Layer, StackState
-from jgen.learners.contrastive import fantasies
+from jgen.learners.contrastive import ContrastiveState, fantasies
 from jgen.learners.gradient import mean_over
 from jgen.math import binary
 from jgen.model import Model
@@ -57,6 +57,21 @@ def from_rbms(rbms: Sequence[RBM]) -> DBN:
     generative = tuple(Connection(machine.weights, machine.visible_bias) for machine in rbms[:-1])
     recognition = tuple(Connection(machine.weights, machine.hidden_bias) for machine in rbms[:-1])
     return DBN(generative, recognition, rbms[-1])
+
+
+def tied(key: Key, below: ContrastiveState, own: ContrastiveState) -> ContrastiveState:
+    """`own` as the RBM below upside down, W = W_belowᵀ, its chains drawn above theirs: p(v) stays the same.
+
+    Hidden units of `own` past the visible ones of the RBM below keep their weights U. In mean they add U·1/2 to the
+    visible biases, which is taken off: what is left is of second order.
+    """
+    machine, extra = below.params, own.params.weights[:, below.params.weights.shape[0] :]
+    weights = jnp.concatenate([machine.weights.T, extra], axis=1)
+    hidden_bias = jnp.concatenate([machine.visible_bias, own.params.hidden_bias[machine.weights.shape[0] :]])
+    chains = binary.bernoulli(key, rbm.hidden_logits(machine, below.chains))
+    return own._replace(
+        params=RBM(weights, machine.hidden_bias - 0.5 * jnp.sum(extra, axis=1), hidden_bias), chains=chains
+    )
 
 
 def up_logits(connection: Connection, x: Float[Array, "batch below"]) -> Float[Array, "batch above"]:
@@ -174,6 +189,7 @@ def model(
     layers: Sequence[Layer],
     *,
     tuning: optax.GradientTransformation | None = None,
+    start_tied: bool = False,
     num_chains: int = 100,
     num_steps: int = 1,
     persistent: bool = True,
@@ -190,16 +206,20 @@ def model(
         visible_size: columns of x.
         layers: two or more, the lowest first; the last is the RBM's hidden one.
         tuning: moves W, b, R and c in up–down learning; the RBM goes on with its own optimizer.
+        start_tied: starts each RBM but the first as the one below upside down, so that learning it goes on from there.
         num_chains: as in `rbm.model`, of each layer's RBM; so are num_steps, persistent and weight_decay.
         num_bound_samples: draws of q in the bound.
         num_sample_steps: sweeps of the RBM from its chains to a sample.
         axis_name: as in the learners.
 
     Raises:
-        ValueError: there are fewer than two layers, or a size or count is too small.
+        ValueError: there are fewer than two layers, or a size or count is too small; with `start_tied`, a layer is
+            smaller than the one two below it.
     """
     stack.check(visible_size, layers)
     sizes = [visible_size, *(layer.hidden_size for layer in layers)]
+    if start_tied and any(high < low for low, high in zip(sizes, sizes[2:], strict=False)):
+        raise ValueError(f"`layers` must not be smaller than the one two below to start tied to it, got sizes {sizes}.")
     chains = {"num_chains": num_chains, "num_steps": num_steps, "persistent": persistent}
     chains |= {"weight_decay": weight_decay, "num_sample_steps": num_sample_steps, "axis_name": axis_name}
     machines = [
@@ -208,7 +228,9 @@ def model(
     ]
     whole = None if tuning is None else _tuning(machines[-1], tuning, axis_name)
     num_updates = [layer.num_updates for layer in layers]
-    init, update = stack.stacked(machines, num_updates, _lift, from_rbms, whole, axis_name=axis_name)
+    init, update = stack.stacked(
+        machines, num_updates, _lift, from_rbms, whole, begin=tied if start_tied else None, axis_name=axis_name
+    )
     has_bound = min(sizes[-2:]) <= rbm.CHEAP_ENUMERATED
     has_exact = has_bound and sum(sizes[1:-1]) <= rbm.CHEAP_ENUMERATED
 

@@ -57,6 +57,7 @@ def stacked(
     compose: Callable[[Sequence[Params]], Params],
     tuning: Tuning | None,
     *,
+    begin: Callable[[Key, ContrastiveState, ContrastiveState], ContrastiveState] | None = None,
     axis_name: str | None = None,
 ) -> tuple[Callable[[Key, Batch], StackState], Callable[[Key, StackState, Batch], tuple[StackState, Metrics]]]:
     """(init, update) of the stack; without `tuning` the last layer goes on when all have had their updates.
@@ -67,12 +68,14 @@ def stacked(
         lift: (key, layer, its parameters, rows) -> the rows of the layer above.
         compose: (parameters of every layer) -> those of the whole.
         tuning: of the whole; it reports the same metrics too.
+        begin: (key, state of the layer below, own state) -> own state, before a layer's first update; not of the first.
         axis_name: as in the learners.
     """
     ends = jnp.asarray(list(itertools.accumulate(num_updates)))
     ends = ends[:-1] if tuning is None else ends
     learn = functools.partial(_learn, models, lift, compose, axis_name)
-    stages: list[Any] = [functools.partial(learn, index) for index in range(len(models))]
+    firsts = [0, *itertools.accumulate(num_updates)]
+    stages: list[Any] = [functools.partial(learn, begin, firsts[index], index) for index in range(len(models))]
     stages += [] if tuning is None else [tuning.update]
 
     def init(key: Key, batch: Batch) -> StackState:
@@ -100,19 +103,25 @@ def _learn(
     lift: Callable[[Key, int, Params, Any], Any],
     compose: Callable[[Sequence[Params]], Params],
     axis_name: str | None,
+    begin: Callable[[Key, ContrastiveState, ContrastiveState], ContrastiveState] | None,
+    first: int,
     index: int,
     key: Key,
     state: StackState,
     batch: Batch,
 ) -> tuple[StackState, Metrics]:
-    """An update of layer `index` alone, on what those below it draw from the batch."""
+    """An update of layer `index` alone, whose first is at step `first`, on what those below it draw from the batch."""
     own_key, key = jax.random.split(key)
+    own = state.layers[index]
+    if begin is not None and index > 0:
+        begin_key, below = jax.random.fold_in(own_key, 0), state.layers[index - 1]
+        own = jax.lax.cond(state.step == first, lambda: begin(begin_key, below, own), lambda: own)
     if axis_name is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
     x = batch["x"]
     for below in range(index):
         x = lift(jax.random.fold_in(key, below), below, state.layers[below].params, x)
-    layer, metrics = models[index].update(own_key, state.layers[index], {"x": x})
+    layer, metrics = models[index].update(own_key, own, {"x": x})
     layers = (*state.layers[:index], layer, *state.layers[index + 1 :])
     return state._replace(params=compose([layer.params for layer in layers]), layers=layers), metrics
 

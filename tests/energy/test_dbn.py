@@ -120,6 +120,27 @@ def test_a_tied_layer_leaves_the_bound_unchanged(sizes: tuple[int, ...]) -> None
     np.testing.assert_allclose(_draws(deeper, v, 5), _draws(shallow, v, 5), atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [6, 9])
+def test_a_layer_that_starts_tied_starts_at_the_likelihood_of_the_one_below(size: int) -> None:
+    layers = [Layer(5, optax.sgd(0.2), 200), Layer(size, optax.sgd(0.0), 1)]
+    model = dbn.model(6, layers, start_tied=True, num_chains=64, num_steps=2)
+    state, update = jax.jit(model.init)(jax.random.key(0), {"x": X}), jax.jit(model.update)
+    for step in range(201):
+        state, _ = update(jax.random.key(step), state, {"x": X})
+    below, own = state.layers
+    np.testing.assert_array_equal(own.params.weights[:, :6], below.params.weights.T)
+    expected, v = np.asarray(jax.jit(rbm.log_prob)(below.params, _states(6))), _states(6)
+    assert expected.std() > 0.5
+    np.testing.assert_allclose(jax.jit(dbn.log_prob)(state.params, v), expected, atol=1e-4 if size == 6 else 2e-3)
+    bounds = np.broadcast_to(expected[:, None], (len(v), 5))
+    np.testing.assert_allclose(_draws(state.params, v, 5), bounds, atol=1e-4 if size == 6 else 5e-3)
+
+
+def test_a_layer_too_small_to_start_tied_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`layers` must not be smaller .*\[6, 5, 4\]"):
+        _learner((1, 1), start_tied=True)
+
+
 def test_up_down_loss_has_the_gradients_of_its_two_phases() -> None:
     params = _net((4, 3, 3, 2))
     wake = jax.jit(dbn.recognize)(jax.random.key(0), params, _states(4))
