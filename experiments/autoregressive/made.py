@@ -52,8 +52,8 @@ PRESETS = {
         learning_rate=0.02,
         average_decay=0.999,
         batch_size=20,
-        num_steps=80_000,
-        eval_every=10_000,
+        num_steps=64_000,
+        eval_every=16_000,
     ),
     "paper": Config(
         data="tfds:binarized_mnist",
