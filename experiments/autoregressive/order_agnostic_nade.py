@@ -53,7 +53,7 @@ PRESETS = {
     "grey": Config(binarized=False),
     "smoke": Config(num_steps=2, eval_every=2, hidden_size=16, num_orders=2, valid_draws=1, test_draws=1),
     "binarized_mnist": _MNIST,
-    "one_layer": dataclasses.replace(_MNIST, num_layers=1, num_steps=260_000),
+    "one_layer": dataclasses.replace(_MNIST, num_layers=1),
     **{name: dataclasses.replace(_TABLE, data=f"{name}.npz") for name in debd.NAMES},
 }
 
