@@ -24,7 +24,7 @@ from jgen._types import Batch, Key, Metrics, Scalar
 from jgen.energy import boltzmann, graphs, rbm, stack
 from jgen.energy.rbm import RBM
 from jgen.energy.stack import Layer, StackState
-from jgen.learners.contrastive import ContrastiveState, contrastive, fantasies
+from jgen.learners.contrastive import ContrastiveState, contrastive, decay, fantasies
 from jgen.math import binary
 from jgen.model import Model
 from jgen.sampler import Sampler
@@ -197,8 +197,7 @@ def model(
         _checks.at_least(name, value, 1)
     sizes = [visible_size, *(layer.hidden_size for layer in layers)]
     cheap = min(sum(sizes[0::2]), sum(sizes[1::2])) <= CHEAP_ENUMERATED
-    shared = {"num_steps": num_steps, "axis_name": axis_name}
-    shared["penalty"] = lambda params: 0.5 * weight_decay * optax.tree.norm(params.weights, squared=True)
+    shared = {"num_steps": num_steps, "axis_name": axis_name, "penalty": decay(weight_decay)}
 
     def rows(batch: Batch) -> Any:
         return binary.rows(batch["x"], visible_size)

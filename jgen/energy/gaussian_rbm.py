@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from jgen import _checks
 from jgen._types import Batch, Key, Metrics, Scalar
 from jgen.energy import rbm
-from jgen.learners.contrastive import ContrastiveState, contrastive, fantasies
+from jgen.learners.contrastive import ContrastiveState, contrastive, decay, fantasies
 from jgen.math import binary
 from jgen.math.densities import normal_log_prob
 from jgen.model import Model
@@ -196,7 +196,7 @@ def model(
         num_steps=num_steps,
         persistent=persistent,
         data_position=rows,
-        penalty=lambda params: 0.5 * weight_decay * jnp.sum(jnp.square(params.weights)),
+        penalty=decay(weight_decay),
         evaluate=functools.partial(_evaluate, rows, beta, exact),
         sample=draw,
         log_prob=exact,

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from jgen import _checks, random
 from jgen._types import Batch, Key, Keys, Metrics, Scalar
-from jgen.learners.contrastive import ContrastiveState, contrastive, fantasies
+from jgen.learners.contrastive import ContrastiveState, contrastive, decay, fantasies
 from jgen.math import binary
 from jgen.model import Model
 from jgen.sampler import Sampler
@@ -253,7 +253,7 @@ def model(
         persistent=persistent,
         data_position=rows,
         negatives=coldest,
-        penalty=lambda params: 0.5 * weight_decay * jnp.sum(jnp.square(params.weights)),
+        penalty=decay(weight_decay),
         evaluate=functools.partial(_evaluate, rows, coldest, beta, exact),
         sample=draw,
         log_prob=(lambda state, batch: log_prob(state.params, rows(batch), beta=beta)) if exact else None,

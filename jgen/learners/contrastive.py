@@ -120,6 +120,13 @@ def _gap(
     return positive - negative + penalty(params) + added, metrics
 
 
+def decay(weight_decay: float) -> Callable[[Params], Any]:
+    """(params) -> λ/2·ΣW² over the leaves of params.weights; nothing is computed where λ is 0."""
+    if weight_decay == 0:
+        return lambda params: 0.0
+    return lambda params: 0.5 * weight_decay * optax.tree.norm(params.weights, squared=True)
+
+
 def fantasies(key: Key, kernel: Sampler[Any], starts: Any, num: int, num_steps: int) -> Any:
     """Positions of `num` chains, each from a random one of `starts`, after `num_steps`; chain i depends on (key, i).
 
