@@ -87,20 +87,10 @@ PRESETS = {
 def build(config: Config, seed: int) -> Experiment:
     """The experiment of `config`."""
     rows = machines.load_rows(config, seed)
-    for name in ("layer_steps", "learning_rates"):
-        if len(getattr(config, name)) != len(config.hidden_sizes):
-            raise ValueError(f"`{name}` must name {len(config.hidden_sizes)} layers, got {getattr(config, name)}.")
     num_tuning = config.num_steps - sum(config.layer_steps)
-    falls = [*config.layer_steps[:-1], config.layer_steps[-1] + max(num_tuning, 0)]
-    layers = [
-        Layer(size, machines.falling_sgd(rate, config.momentum, fall), num)
-        for size, rate, fall, num in zip(
-            config.hidden_sizes, config.learning_rates, falls, config.layer_steps, strict=True
-        )
-    ]
     model = dbn.model(
         rows.size,
-        layers,
+        _layers(config, max(num_tuning, 0)),
         tuning=machines.falling_sgd(config.tuning_rate, config.momentum, num_tuning) if num_tuning > 0 else None,
         num_chains=config.num_chains,
         num_steps=config.cd_steps,
@@ -117,6 +107,15 @@ def build(config: Config, seed: int) -> Experiment:
         functools.partial(_draw, rows, model, found),
         eval_every=config.eval_every,
     )
+
+
+def _layers(config: Config, num_tuning: int) -> list[Layer]:
+    for name in ("layer_steps", "learning_rates"):
+        if len(getattr(config, name)) != len(config.hidden_sizes):
+            raise ValueError(f"`{name}` must name {len(config.hidden_sizes)} layers, got {getattr(config, name)}.")
+    falls = [*config.layer_steps[:-1], config.layer_steps[-1] + num_tuning]
+    each = zip(config.hidden_sizes, config.learning_rates, falls, config.layer_steps, strict=True)
+    return [Layer(size, machines.falling_sgd(rate, config.momentum, fall), num) for size, rate, fall, num in each]
 
 
 def _particles(config: Config, rows: machines.Rows, key: Key, state: Any) -> tuple[Any, Any]:

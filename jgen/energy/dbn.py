@@ -218,8 +218,6 @@ def model(
     """
     stack.check(visible_size, layers)
     sizes = [visible_size, *(layer.hidden_size for layer in layers)]
-    if start_tied and any(high < low for low, high in zip(sizes, sizes[2:], strict=False)):
-        raise ValueError(f"`layers` must not be smaller than the one two below to start tied to it, got sizes {sizes}.")
     chains = {"num_chains": num_chains, "num_steps": num_steps, "persistent": persistent}
     chains |= {"weight_decay": weight_decay, "num_sample_steps": num_sample_steps, "axis_name": axis_name}
     machines = [
@@ -229,7 +227,7 @@ def model(
     whole = None if tuning is None else _tuning(machines[-1], tuning, axis_name)
     num_updates = [layer.num_updates for layer in layers]
     init, update = stack.stacked(
-        machines, num_updates, _lift, from_rbms, whole, begin=tied if start_tied else None, axis_name=axis_name
+        machines, num_updates, _lift, from_rbms, whole, begin=_tied(sizes) if start_tied else None, axis_name=axis_name
     )
     has_bound = min(sizes[-2:]) <= rbm.CHEAP_ENUMERATED
     has_exact = has_bound and sum(sizes[1:-1]) <= rbm.CHEAP_ENUMERATED
@@ -248,6 +246,12 @@ def model(
         (lambda state, batch: log_prob(state.params, rows(batch))) if has_exact else None,
         log_bound if has_bound else None,
     )
+
+
+def _tied(sizes: Sequence[int]) -> Any:
+    if any(high < low for low, high in zip(sizes, sizes[2:], strict=False)):
+        raise ValueError(f"`layers` must not be smaller than the one two below to start tied to it, got sizes {sizes}.")
+    return tied
 
 
 def _lift(key: Key, index: int, params: RBM, x: Any) -> Any:
