@@ -748,7 +748,9 @@ MODELS: list[ModelCase] = [
     ),
     ModelCase(
         "dbn",
-        lambda: dbn.model(4, [Layer(3, ADAM, 1), Layer(2, ADAM, 0)], tuning=ADAM, num_chains=16, num_bound_samples=3),
+        lambda: dbn.model(
+            4, [Layer(3, ADAM, 0), Layer(4, ADAM, 1)], tuning=ADAM, start_tied=True, num_chains=16, num_bound_samples=3
+        ),
         binary(4),
         every(4),
         exact=lambda state, batch: dbn.log_prob(state.params, batch["x"]),
