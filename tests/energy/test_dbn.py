@@ -13,6 +13,7 @@ import stat_checks as stat
 
 from jgen.energy import dbn, rbm
 from jgen.energy.stack import Layer
+from jgen.learners.contrastive import ContrastiveState
 
 
 def _states(num: int) -> Any:
@@ -134,6 +135,16 @@ def test_a_layer_that_starts_tied_starts_at_the_likelihood_of_the_one_below(size
     np.testing.assert_allclose(jax.jit(dbn.log_prob)(state.params, v), expected, atol=1e-4 if size == 6 else 2e-3)
     bounds = np.broadcast_to(expected[:, None], (len(v), 5))
     np.testing.assert_allclose(_draws(state.params, v, 5), bounds, atol=1e-4 if size == 6 else 5e-3)
+
+
+def test_chains_of_a_layer_that_starts_tied_stand_above_those_below() -> None:
+    weights = 100.0 * jnp.asarray([[1.0, -1, 1], [-1, 1, 1]])  # so large that draws are certain
+    machine = rbm.RBM(weights, jnp.zeros(2), jnp.asarray([-50.0, -50.0, -150.0]))
+    below = ContrastiveState(machine, jnp.asarray([[1.0, 0], [0, 1], [1, 1]]), ())
+    own = ContrastiveState(_rbm(3, 2, 0), jnp.zeros((3, 3)), "kept")
+    found = dbn.tied(jax.random.key(0), below, own)
+    np.testing.assert_array_equal(found.chains, [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    assert found.opt_state == "kept"
 
 
 def test_a_layer_too_small_to_start_tied_is_refused() -> None:
