@@ -69,6 +69,7 @@ PRESETS = {
         learning_rate=0.005,
         num_temperatures=3_625,
         tolerance=0.25,
+        max_doublings=2,
     ),
 }  # fmt: skip
 
