@@ -5,6 +5,9 @@
 XLA's CPU backend allocates the temporaries of a program at each call. glibc takes large ones from the system and gives
 them back, so every update touches its pages for the first time; with MALLOC_MMAP_MAX_=0 and a high trim threshold they
 stay. Each repeat starts a process for every size with and without these variables; the ratio is within a turn.
+
+Measured on one CPU core beside a training on it (JAX 0.10.2, glibc 2.36, 2 turns): 500 units 6.3 ms, ratio 1.00; 2,000
+units 16.5 ms, 1.01; 8,000 units 97.6 and 53.2 ms, 1.84.
 """
 
 import dataclasses
