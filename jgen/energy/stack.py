@@ -112,12 +112,12 @@ def _learn(
 ) -> tuple[StackState, Metrics]:
     """An update of layer `index` alone, whose first is at step `first`, on what those below it draw from the batch."""
     own_key, key = jax.random.split(key)
-    own: Any = state.layers[index]
-    if begin is not None and index > 0:
-        begin_key, below = jax.random.fold_in(own_key, 0), state.layers[index - 1]
-        own = jax.lax.cond(state.step == first, lambda own: begin(begin_key, below, own), lambda own: own, own)
     if axis_name is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    own: Any = state.layers[index]
+    if begin is not None and index > 0:
+        begin_key, below = jax.random.fold_in(key, index), state.layers[index - 1]
+        own = jax.lax.cond(state.step == first, lambda own: begin(begin_key, below, own), lambda own: own, own)
     x = batch["x"]
     for lower in range(index):
         x = lift(jax.random.fold_in(key, lower), lower, state.layers[lower].params, x)
