@@ -72,7 +72,8 @@ def results() -> str:
 def headline(record: Mapping[str, Any]) -> str:
     """ "preset: 88.51 nats (reference 88.7)": the main metric of a record, and its bits/dim.
 
-    That is its likelihood, the exact one where there is one, else of its system's kind; else its first metric.
+    That is its likelihood, the exact one where there is one, else of its system's kind; else its first metric. Where
+    log Z was annealed from both sides, both results: what lies between them is not known.
     """
     metrics, kind = record["metrics"], catalogue.find(record["system"]).kind
     own = [name for name, metric in metrics.items() if metric["kind"] == kind] or list(metrics)
@@ -89,4 +90,6 @@ def _value(record: Mapping[str, Any], name: str, named_by_unit: bool) -> str:
     unit = "" if metric["unit"] == "-" else f" {metric['unit']}"
     said = unit if named_by_unit or name == "bits_per_dim" else f"{unit} {name}"
     beside = "" if reference is None else f" (reference {tables.number(reference['value'])})"
-    return f"{tables.number(metric['value'])}{said}{beside}"
+    other = record["metrics"].get(name.replace("_forward", "_reverse"), metric)
+    sides = "" if other is metric else f" to {tables.number(other['value'])}"
+    return f"{tables.number(metric['value'])}{sides}{said}{beside}"

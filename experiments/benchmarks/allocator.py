@@ -26,7 +26,7 @@ import tyro
 from experiments.benchmarks import timing
 from jgen.autoregressive import made
 
-KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
+KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
 
 @dataclasses.dataclass(frozen=True)
