@@ -11,7 +11,8 @@ import pytest
 import scipy.special
 import stat_checks as stat
 
-from jgen.energy import dbn, rbm
+from jgen import Model
+from jgen.energy import dbn, rbm, stack
 from jgen.energy.stack import Layer
 from jgen.learners.contrastive import ContrastiveState
 
@@ -145,6 +146,30 @@ def test_chains_of_a_layer_that_starts_tied_stand_above_those_below() -> None:
     found = dbn.tied(jax.random.key(0), below, own)
     np.testing.assert_array_equal(found.chains, [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
     assert found.opt_state == "kept"
+
+
+def test_a_layer_begins_with_a_key_of_its_own_in_every_shard() -> None:
+    """Fake layers keep the keys that they are given: of an update in params, of the beginning in chains."""
+
+    def init(key: Any, batch: Any) -> Any:
+        return ContrastiveState(jnp.zeros(2, jnp.uint32), jnp.zeros(2, jnp.uint32), ())
+
+    def update(key: Any, state: Any, batch: Any) -> Any:
+        return state._replace(params=jax.random.key_data(key)), {"loss": jnp.zeros(())}
+
+    def begin(key: Any, below: Any, own: Any) -> Any:
+        return own._replace(chains=jax.random.key_data(key))
+
+    fake = Model(init, update, lambda key, state, batch: {}, None, None)
+    lift, compose = (lambda key, index, params, x: x), tuple
+    init_stack, learn = stack.stacked([fake, fake], [0, 1], lift, compose, None, begin=begin, axis_name="shards")
+    start = init_stack(jax.random.key(0), {"x": X})
+    shards = jax.vmap(learn, in_axes=(None, None, 0), axis_name="shards")
+    state, _ = shards(jax.random.key(1), start, {"x": jnp.stack([X, X])})
+    own = state.layers[1]
+    assert not np.array_equal(own.chains[0], own.chains[1])
+    parts = jax.random.key_data(jax.random.split(jax.random.wrap_key_data(own.params[0]), 8))
+    assert not any(np.array_equal(part, chains) for part in parts for chains in own.chains)
 
 
 def test_a_layer_too_small_to_start_tied_is_refused() -> None:
