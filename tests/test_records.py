@@ -316,3 +316,10 @@ def test_readme_is_rewritten_between_its_markers(run, results, tmp_path, capsys)
     assert "each once" in capsys.readouterr().err
     assert command.main(["readme", "--path", str(tmp_path / "none.md")]) == 2
     assert "none.md, which is none" in capsys.readouterr().err
+
+
+def test_an_annealed_likelihood_is_shown_from_both_sides():
+    record = {"system": "energy.rbm", "preset": "p", "reference": None, "metrics": {}}
+    for side, value in (("forward", 88.4), ("reverse", 94.8)):
+        record["metrics"][f"nll_{side}"] = {"value": value, "unit": "nats", "kind": "estimate"}
+    assert readme.headline(record) == "p: 88.4 to 94.8 nats"
