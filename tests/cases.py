@@ -524,6 +524,9 @@ MODELS: list[ModelCase] = [
     ModelCase("bagging", lambda: bagging(mixture.model(2, floor=1e-2), 3), real(2), bounds=(-6.0, 8.0)),
     ModelCase("made", lambda: made.model(ADAM, hidden_sizes=(8, 6), num_masks=2), binary(4), every(4)),
     ModelCase(
+        "made_residual", lambda: made.model(ADAM, hidden_sizes=(8, 8), num_masks=2, residual=True), binary(4), every(4)
+    ),
+    ModelCase(
         "made_categorical", lambda: made.model(ADAM, hidden_sizes=(8,), levels=3), levels(3, size=3), every(3, 3)
     ),
     ModelCase("fvsbn", lambda: fixed_order.model(fvsbn.network(4, order=1), ADAM), binary(4), every(4)),

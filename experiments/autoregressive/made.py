@@ -42,6 +42,8 @@ class Config(rows.Config):
     """Components (order and connectivity) of the mixture; 1 is a single autoregressive net."""
     order: str = "random"
     direct: bool = True
+    residual: bool = False
+    """Hidden layers after the first add to the one before."""
 
 
 PRESETS = {
@@ -84,6 +86,7 @@ def build(config: Config, seed: int) -> Experiment:
             num_masks=config.num_masks,
             order=config.order,
             direct=config.direct,
+            residual=config.residual,
             mask_seed=seed,
         )
 
@@ -95,8 +98,9 @@ def _measure(config: Config, seed: int, likelihoods: Any, key: Key, state: Any) 
     """What every model of rows reports, and the passes that fixed-point sampling takes."""
     sizes = (config.hidden_size,) * config.num_layers
     num_inputs = state.params["output"]["bias"].shape[0]
-    wiring = made.degrees(seed, num_inputs, sizes, num_masks=config.num_masks, order=config.order)
-    module = made.MADE(sizes, direct=config.direct)
+    masks = {"num_masks": config.num_masks, "order": config.order, "shared": config.residual}
+    wiring = made.degrees(seed, num_inputs, sizes, **masks)
+    module = made.MADE(sizes, direct=config.direct, residual=config.residual)
     draw = jax.jit(lambda params: made.fixed_point(module, key, params, wiring, rows.NUM_ROWS)[1])
     return {**likelihoods(key, state), **rows.sweeps(draw(state.params), f"rows of {num_inputs} values")}
 

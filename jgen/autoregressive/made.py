@@ -7,7 +7,8 @@ at random in each step. Each component is normalized exactly, hence so is their 
 Germain, Gregor, Murray, Larochelle: MADE: Masked Autoencoder for Distribution Estimation, 2015.
 
 Differs from the paper: output biases start at the data's log-odds; the components are drawn at random by the update's
-key instead of in a cycle; levels above 2 enter one-hot and leave as a softmax; the natural order is available.
+key instead of in a cycle; levels above 2 enter one-hot and leave as a softmax; the natural order and residual layers
+(Nash and Durkan, "Autoregressive energy machines", 2019) are available.
 """
 
 import functools
@@ -17,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from jaxtyping import Array, Float, Int, Num
 
 from jgen import _checks, linen, random
@@ -28,41 +28,7 @@ from jgen.autoregressive.fixed_point import jacobi
 from jgen.learners import GradientState, gradient
 from jgen.math import discrete
 from jgen.model import Model
-from jgen.nets.masked import ORDERS, Degrees, MaskedDense, Tables, component, degree_mask, degrees, tables
-
-
-class MADE(nn.Module):
-    """Logits of every conditional, (batch, D, width), from one masked pass.
-
-    Attributes:
-        hidden_sizes: units per layer; none gives a fully visible sigmoid belief net.
-        levels: values of x; width is 1 for two levels (the logit of x = 1), else `levels`.
-        direct: adds masked weights from the inputs straight to the outputs.
-        activation: between the layers.
-    """
-
-    hidden_sizes: Sequence[int] = (500,)
-    levels: int = 2
-    direct: bool = True
-    activation: Any = nn.relu
-
-    @nn.compact
-    def __call__(self, x: Num[Array, "batch inputs"], degrees: Degrees) -> Float[Array, "batch inputs width"]:
-        """One component's logits."""
-        width = discrete.width(self.levels)
-        inputs = discrete.encode(x, self.levels).reshape(x.shape[0], -1)
-        ends = jnp.repeat(degrees.inputs, width)
-        h, before = inputs, ends
-        for i, (size, after) in enumerate(zip(self.hidden_sizes, degrees.hidden, strict=True)):
-            layer = MaskedDense(size, kernel_init=nn.initializers.he_normal(), name=f"hidden_{i}")
-            h, before = self.activation(layer(h, degree_mask(before, after))), after
-        small = nn.initializers.normal(0.01)
-        last = MaskedDense(ends.shape[0], kernel_init=small, name="output")
-        logits = last(h, degree_mask(before, ends, strict=True))
-        if self.direct and self.hidden_sizes:
-            straight = MaskedDense(ends.shape[0], use_bias=False, kernel_init=small, name="direct")
-            logits = logits + straight(inputs, degree_mask(ends, ends, strict=True))
-        return logits.reshape(*x.shape, width)
+from jgen.nets.masked import MADE, ORDERS, Degrees, Tables, component, degrees, tables
 
 
 def component_log_prob(
@@ -193,8 +159,9 @@ def _draw(module: MADE, noise: Any, params: Params, steps: Tables, given: Any, k
     def body(r: Any, carry: Any) -> Any:
         x, inputs, hidden = carry
         h, new = inputs, []
-        for layer, units, old in zip(layers, steps.units, hidden, strict=True):
-            value = module.activation(layer["kernel"].T.at[units[r]].get(mode="clip") @ h + layer["bias"][units[r]])
+        for i, (layer, units, old) in enumerate(zip(layers, steps.units, hidden, strict=True)):
+            value = layer["kernel"].T.at[units[r]].get(mode="clip") @ h + layer["bias"][units[r]]
+            value = module.activation(value + h[units[r]] if module.residual and i > 0 else value)
             h = old.at[units[r]].set(value, mode="drop")
             new.append(h)
         d = steps.position[r]
@@ -244,6 +211,7 @@ def model(
     num_masks: int = 1,
     order: str = "random",
     direct: bool = True,
+    residual: bool = False,
     mask_seed: int = 0,
     axis_name: str | None = None,
 ) -> Model[GradientState]:
@@ -256,17 +224,21 @@ def model(
         num_masks: C, components (order and connectivity) in the mixture.
         order: "random" draws each component's order, "natural" takes the inputs as they come.
         direct: masked weights from the inputs straight to the outputs.
+        residual: hidden layers after the first, all of one size, add to the one before.
         mask_seed: the seed of orders and connectivities.
         axis_name: the mapped axis over which gradients and metrics are averaged.
 
     Raises:
-        ValueError: `levels` is below 2, `num_masks` below 1, or `order` is unknown.
+        ValueError: `levels` is below 2, `num_masks` below 1, `order` is unknown, or residual layers differ in size.
     """
     _checks.at_least("levels", levels, 2)
     _checks.at_least("num_masks", num_masks, 1)
     _checks.one_of("order", order, ORDERS)
-    module = MADE(tuple(hidden_sizes), levels, direct)
-    wiring = functools.partial(degrees, mask_seed, hidden_sizes=tuple(hidden_sizes), num_masks=num_masks, order=order)
+    sizes = tuple(hidden_sizes)
+    module = MADE(sizes, levels, direct, residual=residual)
+    wiring = functools.partial(
+        degrees, mask_seed, hidden_sizes=sizes, num_masks=num_masks, order=order, shared=residual
+    )
 
     def draw(key: Key, state: GradientState, num: int) -> Batch:
         num_inputs = state.params["output"]["bias"].shape[0] // discrete.width(levels)

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from jgen import _checks
+from jgen.math import discrete
 
 ORDERS = ("random", "natural")
 
@@ -32,27 +33,39 @@ class Degrees(NamedTuple):
 
 
 def degrees(
-    seed: int, num_inputs: int, hidden_sizes: Sequence[int], *, num_masks: int = 1, order: str = "random"
-) -> Degrees:
+    seed: int, num_inputs: int, hidden_sizes: Sequence[int], *, num_masks: int = 1, order: str = "random",
+    shared: bool = False,
+) -> Degrees:  # fmt: skip
     """Draws orders and connectivities; component c is a function of (seed, c) alone.
 
     A unit's degree is uniform on {lowest degree of the layer before, …, D − 1}, so that no unit is cut off.
 
+    Args:
+        seed: of orders and connectivities.
+        num_inputs: D.
+        hidden_sizes: units per layer.
+        num_masks: C, components.
+        order: "random" or "natural".
+        shared: gives every layer the degrees of the first, as residual layers need.
+
     Raises:
-        ValueError: `num_masks`, `num_inputs` or a hidden size is not positive, or `order` is unknown.
+        ValueError: `num_masks`, `num_inputs` or a hidden size is not positive, `order` is unknown, or the layers are to
+            share degrees and differ in size.
     """
     _checks.at_least("num_masks", num_masks, 1)
     _checks.at_least("num_inputs", num_inputs, 1)
     _checks.one_of("order", order, ORDERS)
+    if shared and len(set(hidden_sizes)) > 1:
+        raise ValueError(f"`hidden_sizes` must be equal where layers share degrees, got {tuple(hidden_sizes)}.")
     rows: list[list[Any]] = []
     for c in range(num_masks):
         rng, lowest = np.random.default_rng((seed, c)), 1
         ranks = rng.permutation(num_inputs) if order == "random" else np.arange(num_inputs)
         row = [ranks + 1]
-        for size in hidden_sizes:
+        for size in hidden_sizes[:1] if shared else hidden_sizes:
             row.append(rng.integers(lowest, max(num_inputs - 1, lowest), size=size, endpoint=True))
             lowest = int(row[-1].min())
-        rows.append(row)
+        rows.append(row + row[1:] * (len(hidden_sizes) - 1) if shared else row)
     columns = [np.stack(column).astype(np.int32) for column in zip(*rows, strict=True)]
     return Degrees(columns[0], tuple(columns[1:]))
 
@@ -127,3 +140,41 @@ class MaskedDense(nn.Module):
             return out
         bias = self.param("bias", self.bias_init, (self.features,))
         return out + jnp.broadcast_to(bias, out.shape)
+
+
+class MADE(nn.Module):
+    """Logits of every conditional, (batch, D, width), from one masked pass.
+
+    Attributes:
+        hidden_sizes: units per layer; none gives a fully visible sigmoid belief net.
+        levels: values of x; width is 1 for two levels (the logit of x = 1), else `levels`.
+        direct: adds masked weights from the inputs straight to the outputs.
+        activation: between the layers.
+        residual: every hidden layer but the first adds to the one before, h ← activation(h + W h + b); all layers then
+            need one and the same degrees, `degrees(shared=True)`. Nash and Durkan, 2019, call it ResMADE.
+    """
+
+    hidden_sizes: Sequence[int] = (500,)
+    levels: int = 2
+    direct: bool = True
+    activation: Any = nn.relu
+    residual: bool = False
+
+    @nn.compact
+    def __call__(self, x: Num[Array, "batch inputs"], degrees: Degrees) -> Float[Array, "batch inputs width"]:
+        """One component's logits."""
+        width, small = discrete.width(self.levels), nn.initializers.normal(0.01)
+        inputs = discrete.encode(x, self.levels).reshape(x.shape[0], -1)
+        ends = jnp.repeat(degrees.inputs, width)
+        h, before = inputs, ends
+        for i, (size, after) in enumerate(zip(self.hidden_sizes, degrees.hidden, strict=True)):
+            adds = self.residual and i > 0
+            layer = MaskedDense(size, kernel_init=small if adds else nn.initializers.he_normal(), name=f"hidden_{i}")
+            new = layer(h, degree_mask(before, after))
+            h, before = self.activation(h + new if adds else new), after
+        last = MaskedDense(ends.shape[0], kernel_init=small, name="output")
+        logits = last(h, degree_mask(before, ends, strict=True))
+        if self.direct and self.hidden_sizes:
+            straight = MaskedDense(ends.shape[0], use_bias=False, kernel_init=small, name="direct")
+            logits = logits + straight(inputs, degree_mask(ends, ends, strict=True))
+        return logits.reshape(*x.shape, width)

@@ -14,13 +14,12 @@ from jgen.autoregressive import fixed_order, made
 from jgen.math import discrete
 from jgen.nets import masked
 
-SIZES = (9, 7)
 
-
-def build(num_inputs, levels=2, num_masks=3, order="random", direct=True, scale=1.0):
+def build(num_inputs, levels=2, num_masks=3, order="random", direct=True, scale=1.0, residual=False):
     """A module with smooth activations (a dead ReLU looks like a mask) and large random weights everywhere."""
-    module = made.MADE(SIZES, levels, direct, activation=jnp.tanh)
-    wiring = masked.degrees(7, num_inputs, SIZES, num_masks=num_masks, order=order)
+    sizes = (9, 9) if residual else (9, 7)
+    module = made.MADE(sizes, levels, direct, activation=jnp.tanh, residual=residual)
+    wiring = masked.degrees(7, num_inputs, sizes, num_masks=num_masks, order=order, shared=residual)
     x = jnp.zeros((1, num_inputs))
     params, _ = jax.jit(lambda key: linen.init(module, key, x, masked.component(wiring, 0)))(jax.random.key(0))
     leaves, tree = jax.tree.flatten(params)
@@ -51,9 +50,9 @@ def is_autoregressive(jacobian):
 
 
 @pytest.mark.parametrize("order", ["random", "natural"])
-@pytest.mark.parametrize("direct", [True, False])
-def test_jacobian_is_strictly_triangular_for_every_component(order, direct):
-    module, wiring, params = build(6, num_masks=4, order=order, direct=direct)
+@pytest.mark.parametrize(("direct", "residual"), [(True, False), (False, False), (True, True)])
+def test_jacobian_is_strictly_triangular_for_every_component(order, direct, residual):
+    module, wiring, params = build(6, num_masks=4, order=order, direct=direct, residual=residual)
     for c in range(4):
         jacobian = dependence(module, params, wiring, c, 6)
         assert is_autoregressive(jacobian)
@@ -70,6 +69,17 @@ def test_components_differ_in_order_and_connectivity():
     np.testing.assert_array_equal(again.hidden[0], wiring.hidden[0][:2])
 
 
+def test_residual_layers_share_their_degrees_and_add_to_the_layer_before():
+    module, wiring, params = build(6, residual=True)
+    np.testing.assert_array_equal(*wiring.hidden)
+    params = {**params, "hidden_1": jax.tree.map(jnp.zeros_like, params["hidden_1"])}
+    shallow = made.MADE((9,), activation=lambda h: jnp.tanh(jnp.tanh(h)))
+    one = masked.component(wiring, 1)
+    deep = linen.apply(module, params, {}, every(6), one)
+    again = linen.apply(shallow, params, {}, every(6), one._replace(hidden=one.hidden[:1]))
+    np.testing.assert_allclose(deep, again, rtol=1e-5)
+
+
 def leaky(before, after, *, strict=False):
     """The output mask m ≤ r + 1 in place of m ≤ r."""
     del strict
@@ -78,7 +88,7 @@ def leaky(before, after, *, strict=False):
 
 def test_a_leaking_output_mask_is_caught(monkeypatch):
     module, wiring, params = build(6)
-    monkeypatch.setattr(made, "degree_mask", leaky)
+    monkeypatch.setattr(masked, "degree_mask", leaky)
     assert not is_autoregressive(dependence(module, params, wiring, 0, 6))
     total = jnp.sum(jnp.exp(made.log_prob(module, params, wiring, every(6))))
     assert abs(float(total) - 1.0) > 1e-3
@@ -121,9 +131,11 @@ def test_cached_samples_are_the_naive_ones(levels, monkeypatch):
     np.testing.assert_array_equal(cached, jax.jit(jax.vmap(lambda key: naive(key, wiring)))(keys))
 
 
-@pytest.mark.parametrize(("levels", "num_masks"), [(2, 1), (2, 3), (3, 3)])
-def test_all_methods_draw_the_same_vectors(levels, num_masks):
-    module, wiring, params = build(6, levels, num_masks=num_masks)
+@pytest.mark.parametrize(
+    ("levels", "num_masks", "residual"), [(2, 1, False), (2, 3, False), (3, 3, False), (3, 3, True)]
+)
+def test_all_methods_draw_the_same_vectors(levels, num_masks, residual):
+    module, wiring, params = build(6, levels, num_masks=num_masks, residual=residual)
     draw = functools.partial(made.sample, module, jax.random.key(3), params, wiring, 40)
     cached, naive = (np.asarray(jax.jit(functools.partial(draw, method=m))()) for m in ("cached", "naive"))
     np.testing.assert_array_equal(cached, naive)
@@ -192,11 +204,12 @@ def test_output_biases_start_at_the_log_odds():
         ({"levels": 1}, "`levels`"),
         ({"num_masks": 0}, "`num_masks`"),
         ({"order": "sorted"}, "`order`"),
+        ({"hidden_sizes": (4, 5), "residual": True}, "`hidden_sizes` must be equal"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        made.model(optax.sgd(0.1), **arguments)
+        made.model(optax.sgd(0.1), **arguments).init(jax.random.key(0), {"x": jnp.zeros((2, 3))})
 
 
 @pytest.mark.parametrize("x", [jnp.full((2, 3), 0.5), jnp.full((2, 3), 2.0), jnp.zeros((2, 3, 1))])
