@@ -79,10 +79,10 @@ def _epoch(options: Options, x: np.ndarray) -> None:
 
     epoch = jax.jit(lambda state: jax.lax.fori_loop(0, len(batches), update, state))
     state = begin(jax.random.key(0))
-    one = jax.jit(lambda step, state: update(step, state))
+    one = jax.jit(lambda step, state: update(step, state), donate_argnums=1)  # as `jgen.train` does
 
     def step_by_step() -> Any:
-        now = state
+        now = jax.tree.map(jnp.copy, state)
         for step in range(len(batches)):
             now = one(np.int32(step), now)
         return now
