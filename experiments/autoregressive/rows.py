@@ -43,7 +43,7 @@ class Config:
     its own rate)."""
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
-    """Decoupled, of the kernels, with adam."""
+    """Decoupled, of the kernels, with adam and sgd."""
     average_decay: float = 0.99
     """Of the moving average of the parameters that is evaluated; 0 evaluates the parameters themselves."""
     batch_size: int = 100
@@ -118,7 +118,8 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         return optax.adagrad(config.learning_rate, initial_accumulator_value=0.0, eps=1e-6)
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.num_steps, 0.01)
     if config.optimizer == "sgd":
-        return optax.sgd(schedule, momentum=0.9)
+        shrink = optax.add_decayed_weights(config.weight_decay, kernels) if config.weight_decay else optax.identity()
+        return optax.chain(optax.trace(0.9), shrink, optax.scale_by_learning_rate(schedule))
     return optax.adamw(schedule, weight_decay=config.weight_decay, mask=kernels)
 
 
