@@ -6,8 +6,8 @@ XLA's CPU backend allocates the temporaries of a program at each call. glibc tak
 them back, so every update touches its pages for the first time; with MALLOC_MMAP_MAX_=0 and a high trim threshold they
 stay. Each repeat starts a process for every size with and without these variables; the ratio is within a turn.
 
-Measured on one CPU core beside a training on it (JAX 0.10.2, glibc 2.36, 2 turns): 500 units 6.3 ms, ratio 1.00; 2,000
-units 16.5 ms, 1.01; 8,000 units 97.6 and 53.2 ms, 1.84.
+Measured (JAX 0.10.2, glibc 2.36): on two idle cores, 6 turns, 500 units 1.9 ms, ratio 0.98; 2,000 units 5.8 ms, 0.95;
+8,000 units 31.4 and 18.8 ms, 1.63 (1.26 in 3 turns before). On one core beside a training, 2 turns: 1.00, 1.01, 1.84.
 """
 
 import dataclasses

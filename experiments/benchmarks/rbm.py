@@ -5,6 +5,9 @@
 Both learn from the same random bits with batches of 100, one persistent chain per example of a batch, plain gradient
 steps; the work of an update is the same. scikit-learn runs with all BLAS threads and with one, since on a busy machine
 threads that wait for one another cost it a factor of ten; the ratios are to the faster of the two.
+
+Measured (two idle CPU cores, JAX 0.10.2, 7 turns): an epoch of 5,000 examples takes scikit-learn 183 ms, jgen 104 ms
+update by update (ratio 1.74) and 89 ms as one program (2.05); in a second run 1.97 and 2.10. Gibbs sweeps: 1.51.
 """
 
 import dataclasses
