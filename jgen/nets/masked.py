@@ -150,8 +150,8 @@ class MADE(nn.Module):
         levels: values of x; width is 1 for two levels (the logit of x = 1), else `levels`.
         direct: adds masked weights from the inputs straight to the outputs.
         activation: between the layers.
-        residual: every hidden layer but the first adds to the one before, h ← activation(h + W h + b); all layers then
-            need one and the same degrees, `degrees(shared=True)`. Nash and Durkan, 2019, call it ResMADE.
+        residual: every hidden layer but the first adds to the one before, h ← activation(h + W h + b), unit by unit
+            where degrees allow: everywhere with `degrees(shared=True)`. Nash and Durkan, 2019, call it ResMADE.
     """
 
     hidden_sizes: Sequence[int] = (500,)
@@ -171,7 +171,8 @@ class MADE(nn.Module):
             adds = self.residual and i > 0
             layer = MaskedDense(size, kernel_init=small if adds else nn.initializers.he_normal(), name=f"hidden_{i}")
             new = layer(h, degree_mask(before, after))
-            h, before = self.activation(h + new if adds else new), after
+            # A unit adds only what it may see; with shared degrees that is every unit of the layer before.
+            h, before = self.activation(jnp.where(before <= after, h, 0.0) + new if adds else new), after
         last = MaskedDense(ends.shape[0], kernel_init=small, name="output")
         logits = last(h, degree_mask(before, ends, strict=True))
         if self.direct and self.hidden_sizes:

@@ -80,6 +80,16 @@ def test_residual_layers_share_their_degrees_and_add_to_the_layer_before():
     np.testing.assert_allclose(deep, again, rtol=1e-5)
 
 
+def test_residual_layers_with_degrees_of_their_own_do_not_leak():
+    module, _, params = build(6, residual=True)
+    wiring = masked.degrees(7, 6, (9, 9), num_masks=3)
+    assert np.any(wiring.hidden[0] > wiring.hidden[1])
+    for c in range(3):
+        assert is_autoregressive(dependence(module, params, wiring, c, 6))
+    draw = functools.partial(made.sample, module, jax.random.key(3), params, wiring, 40)
+    np.testing.assert_array_equal(draw(method="cached"), draw(method="naive"))
+
+
 def leaky(before, after, *, strict=False):
     """The output mask m ≤ r + 1 in place of m ≤ r."""
     del strict
