@@ -94,12 +94,18 @@ def _rename(value: Any, old: str, new: str) -> Any:
 
 
 def _check_preset(entry: dict[str, Any]) -> None:
-    """A record is repeated by one command, so it may differ from its preset in nothing but where its data was."""
+    """A record is repeated by one command, so it may differ from its preset in nothing but where its data was.
+
+    A knob that came after the run counts as at its default, which leaves what there was before as it was.
+    """
     system = catalogue.find(entry["system"])
     if entry["preset"] not in system.presets:
         raise ValueError(f"`DIR` is a run of {system.module} {entry['preset']}, which is no preset any more.")
-    preset = json.loads(json.dumps(dataclasses.asdict(system.presets[entry["preset"]])))
-    ours = {name: value for name, value in entry["config"].items() if name != "data"}
+    preset, default = (
+        json.loads(json.dumps(dataclasses.asdict(config)))
+        for config in (system.presets[entry["preset"]], system.config())
+    )
+    ours = {name: value for name, value in {**default, **entry["config"]}.items() if name != "data"}
     theirs = {name: value for name, value in preset.items() if name != "data"}
     if lines := workdir.differences(ours, theirs):
         raise ValueError(

@@ -79,7 +79,7 @@ from jgen.latent import (
     vrnn_network,
 )
 from jgen.latent import networks as parts
-from jgen.learners import average, bagging
+from jgen.learners import average, bagging, ensemble
 from jgen.math import framewise, likelihoods, quadrature
 from jgen.math.strokes import StrokeMixture
 from jgen.nets.activations import Trunk
@@ -522,6 +522,12 @@ MODELS: list[ModelCase] = [
     ),
     ModelCase("latent_class", lambda: latent_class.model(2, levels=3), levels(2, size=3), every(2, 3, dtype=jnp.int32)),
     ModelCase("bagging", lambda: bagging(mixture.model(2, floor=1e-2), 3), real(2), bounds=(-6.0, 8.0)),
+    ModelCase(
+        "ensemble",
+        lambda: ensemble([made.model(ADAM, hidden_sizes=(6,), num_masks=2, mask_seed=i) for i in range(2)]),
+        binary(4),
+        every(4),
+    ),
     ModelCase("made", lambda: made.model(ADAM, hidden_sizes=(8, 6), num_masks=2), binary(4), every(4)),
     ModelCase(
         "made_residual", lambda: made.model(ADAM, hidden_sizes=(8, 8), num_masks=2, residual=True), binary(4), every(4)

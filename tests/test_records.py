@@ -1,6 +1,7 @@
 """The catalogue, reports, records, reproductions and the README's table, on one smoke run."""
 
 import copy
+import dataclasses
 import html.parser
 import json
 import pathlib
@@ -255,6 +256,18 @@ def test_a_record_is_of_a_preset(copied, results):
     with pytest.raises(ValueError, match=r"latent\.vae gone, which is no preset any more"):
         records.record(copied(lambda summary, config: summary.update(preset="gone"), "gone"))
     assert not results.exists()
+
+
+def test_a_knob_that_came_after_a_run_counts_as_at_its_default(copied, results, monkeypatch):
+    config = catalogue.find("latent.vae").config
+    directory = copied(lambda summary, config: config.pop("latent_size"))
+    preset = dataclasses.replace(catalogue.find("latent.vae").presets["smoke"], latent_size=config().latent_size)
+    monkeypatch.setitem(catalogue.find("latent.vae").presets, "smoke", preset)
+    assert records.record(directory) == results / "latent.vae-smoke.json"
+    other = dataclasses.replace(preset, latent_size=config().latent_size + 1)
+    monkeypatch.setitem(catalogue.find("latent.vae").presets, "smoke", other)
+    with pytest.raises(ValueError, match="latent_size: there"):
+        records.record(directory)
 
 
 @pytest.mark.parametrize("place", ["/data/mnist", "~/mnist", "mnist/train.npz", "../mnist"])

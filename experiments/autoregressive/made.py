@@ -29,6 +29,7 @@ from experiments.runner import main
 from experiments.system import System
 from jgen._types import Key
 from jgen.autoregressive import made
+from jgen.learners import ensemble
 from jgen.metrics.measurement import Measurement
 from jgen.model import Model
 from jgen.train import Experiment
@@ -41,7 +42,9 @@ class Config(rows.Config):
     hidden_size: int = 500
     num_layers: int = 1
     num_masks: int = 8
-    """Components (order and connectivity) of the mixture; 1 is a single autoregressive net."""
+    """Components (order and connectivity) of one net's mixture; 1 is a single autoregressive net."""
+    num_nets: int = 1
+    """Nets with weights of their own, each with its own components; the mixture is over the components of all."""
     order: str = "random"
     direct: bool = True
     residual: bool = False
@@ -97,6 +100,11 @@ def build(config: Config, seed: int) -> Experiment:
 
     def model_of(num_dims: int, optimizer: optax.GradientTransformation) -> Model[Any]:
         del num_dims
+        return (
+            ensemble([net(optimizer, i) for i in range(config.num_nets)]) if config.num_nets > 1 else net(optimizer, 0)
+        )
+
+    def net(optimizer: optax.GradientTransformation, index: int) -> Model[Any]:
         return made.model(
             optimizer,
             hidden_sizes=(config.hidden_size,) * config.num_layers,
@@ -104,22 +112,24 @@ def build(config: Config, seed: int) -> Experiment:
             order=config.order,
             direct=config.direct,
             residual=config.residual,
-            mask_seed=seed,
+            mask_seed=seed + index,
         )
 
-    experiment = rows.experiment(config, seed, model_of, protocol=f"mixture of {config.num_masks} orders")
+    protocol = f"mixture of {config.num_nets * config.num_masks} orders"
+    experiment = rows.experiment(config, seed, model_of, protocol=protocol)
     return dataclasses.replace(experiment, measure=functools.partial(_measure, config, seed, experiment.measure))
 
 
 def _measure(config: Config, seed: int, likelihoods: Any, key: Key, state: Any) -> dict[str, Measurement]:
-    """What every model of rows reports, and the passes that fixed-point sampling takes."""
+    """What every model of rows reports, and the passes that fixed-point sampling takes (of the first net)."""
     sizes = (config.hidden_size,) * config.num_layers
-    num_inputs = state.params["output"]["bias"].shape[0]
+    first = state.params[0] if config.num_nets > 1 else state.params
+    num_inputs = first["output"]["bias"].shape[0]
     masks = {"num_masks": config.num_masks, "order": config.order, "shared": config.residual}
     wiring = made.degrees(seed, num_inputs, sizes, **masks)
     module = made.MADE(sizes, direct=config.direct, residual=config.residual)
     draw = jax.jit(lambda params: made.fixed_point(module, key, params, wiring, rows.NUM_ROWS)[1])
-    return {**likelihoods(key, state), **rows.sweeps(draw(state.params), f"rows of {num_inputs} values")}
+    return {**likelihoods(key, state), **rows.sweeps(draw(first), f"rows of {num_inputs} values")}
 
 
 _PAPER, _STATIC = "MADE, 2015", "static binarization"

@@ -6,6 +6,7 @@ from jgen.learners.bagging import BaggingState, bagging
 from jgen.learners.contrastive import ContrastiveState, contrastive
 from jgen.learners.counting import CountingState, counting
 from jgen.learners.em import EMState, em
+from jgen.learners.ensemble import EnsembleState, ensemble
 from jgen.learners.gradient import GradientState, gradient
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ContrastiveState",
     "CountingState",
     "EMState",
+    "EnsembleState",
     "GradientState",
     "Player",
     "alternating",
@@ -23,5 +25,6 @@ __all__ = [
     "contrastive",
     "counting",
     "em",
+    "ensemble",
     "gradient",
 ]
