@@ -11,6 +11,7 @@ experiments.benchmarks.allocator): one layer of 3,000 units, binarized_mnist, 88
 weights in all; two residual layers of 2,000, two_layers, 86.82 nats (s.e. 0.22), 2,480 s, 31 million. The paper's 88.04
 and 86.64 are of one net (13 and 77 million). One net alone overfits, and nets that share nothing err differently: one
 layer of 8,000 units gave 88.25 with 8 masks (88,000 updates of 20), two layers 88.16 with 16 (120,000 of 50).
+Four nets also need MALLOC_ARENA_MAX=1 for glibc to keep it all: 51 to 55 ms an update of two_layers, 75 to 79 without.
 Binary tables, 16 orders, 12 to 21 s each: nltcs 5.991 (s.e. 0.053), plants 12.477 (0.129), mushrooms 9.988 (0.017),
 dna 82.341 (0.303; split 1600 / 400, not the paper's). Fixed-point sampling takes 4.6 sweeps on average, 8 at most, of
 digits (64 are the bound), 7.7 and 11 of dna (180), 10.0 and 16 of one layer's net of binarized MNIST (784).
